@@ -1,0 +1,33 @@
+"""Veritix ETL: events and ticket sales from an upstream API into two summary tables. These are its public names."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from etl.bigquery import load_bigquery as load_bigquery
+    from etl.extract import extract_events_and_sales as extract_events_and_sales
+    from etl.pipeline import run_etl_once as run_etl_once
+    from etl.postgres import load_postgres as load_postgres
+    from etl.records import EventRecord as EventRecord
+    from etl.records import TicketSaleRecord as TicketSaleRecord
+    from etl.transform import transform_summary as transform_summary
+
+_MODULES = {
+    "run_etl_once": "etl.pipeline",
+    "extract_events_and_sales": "etl.extract",
+    "transform_summary": "etl.transform",
+    "load_postgres": "etl.postgres",
+    "load_bigquery": "etl.bigquery",
+    "EventRecord": "etl.records",
+    "TicketSaleRecord": "etl.records",
+}
+__all__ = list(_MODULES)
+
+
+def __getattr__(name: str) -> object:
+    # On first use: importing the package must not import what a run may not need.
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_MODULES[name]), name)

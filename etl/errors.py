@@ -1,0 +1,115 @@
+"""The ways a run can fail, grouped by what the caller should do about it."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class EtlError(Exception):
+    """A failure with a stable `code` and the HTTP `status` that goes with it.
+
+    The message is for people, and may be logged and answered: whoever raises it keeps secrets out.
+    `details` are JSON values that stand beside the message in the answer; `run_id` is the run's, once there is one.
+    """
+
+    code: ClassVar[str] = "internal_error"
+    status: ClassVar[int] = 500
+
+    def __init__(self, message: str, **details: Any) -> None:
+        super().__init__(message)
+        self.details = details
+        self.run_id: str | None = None
+
+
+class BadRequestError(EtlError):
+    """The caller's parameters can't be understood: correct the call."""
+
+    code = "bad_request"
+    status = 400
+
+
+class NotFoundError(EtlError):
+    """There is no such path: correct the call."""
+
+    code = "not_found"
+    status = 404
+
+
+class MethodNotAllowedError(EtlError):
+    """The path exists, the method doesn't: correct the call. `details["allow"]` lists the methods."""
+
+    code = "method_not_allowed"
+    status = 405
+
+
+class AlreadyRunningError(EtlError):
+    """Another run holds the lease: wait for it."""
+
+    code = "already_running"
+    status = 409
+
+
+class ConfigurationError(EtlError):
+    """A setting is missing or wrong: correct it and deploy again. `details["problems"]` lists them all."""
+
+    code = "configuration_error"
+
+
+class UpstreamError(EtlError):
+    """The upstream API can't be reached, refuses, or answers what isn't understood."""
+
+    code = "upstream_error"
+    status = 502
+
+
+class IncompleteExtractError(EtlError):
+    """The upstream's pages don't add up to what it declares."""
+
+    code = "incomplete_extract"
+    status = 502
+
+
+class SuspiciousExtractError(EtlError):
+    """What was read is far less than what the store has: look at the upstream, or force."""
+
+    code = "suspicious_extract"
+    status = 502
+
+
+class TooManyRejectsError(EtlError):
+    """More records than allowed can't be used."""
+
+    code = "too_many_rejects"
+    status = 502
+
+
+class SchemaDriftError(EtlError):
+    """A field that the last successful run found is found in no record now."""
+
+    code = "schema_drift"
+    status = 502
+
+
+class StoreUnavailableError(EtlError):
+    """A store, or the run ledger in it, can't be reached or refuses."""
+
+    code = "load_failed"
+    status = 503
+
+
+class LoadFailedError(StoreUnavailableError):
+    """At least one store couldn't be loaded; the report says which holds what."""
+
+
+class TerminatedError(EtlError):
+    """The platform ended this instance in mid-run: the next run does it again."""
+
+    code = "terminated"
+    status = 503
+
+
+class DeadlineExceededError(EtlError):
+    """The run's time is up."""
+
+    code = "deadline_exceeded"
+    status = 504
