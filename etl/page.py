@@ -1,0 +1,335 @@
+"""One JSON body -> its items, in batches, and its envelope (all that is not items). Pure.
+
+A body is never parsed as a whole: the place where the items begin is found by its tokens, then batches of items are
+decoded straight into typed structs. A cut between two items is tried, not searched for: a cut at a wrong place leaves a
+bracket or a string open, so that the batch is no JSON. Whatever msgspec refuses (a record of the wrong shape, a lone
+surrogate, NaN) is read again by the standard library's lenient parser, item by item.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from etl.records import EventItem, EventReference, NumberText, SaleItem
+
+ITEM_KEYS = ("data", "results", "items")
+"""Where the items stand, first choice first; also inside an object under one of these."""
+BATCH_BYTES = 1 << 20
+WHOLE_PAGE_BYTES = 4 << 20
+"""A body up to this size is read to its end before its first item counts."""
+MAX_ITEM_BYTES = 16 << 20
+MAX_ENVELOPE_BYTES = 4 << 20
+_CUT_ATTEMPTS = 8
+
+_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\]:,]|[^\s{}\[\]:,"]+|"', re.DOTALL)
+_BETWEEN = re.compile(rb"\}\s*,")
+_BLANK = re.compile(r"[ \t\r\n]*")
+_LENIENT = json.JSONDecoder(
+    parse_float=NumberText,
+    parse_int=lambda text: int(text) if len(text) < 400 else NumberText(text),
+    parse_constant=float,
+)
+
+ItemT = TypeVar("ItemT", EventItem, SaleItem)
+
+
+class BodyError(ValueError):
+    """The body is no JSON, is cut short, or has no list of items. The message says which, without its content."""
+
+
+@dataclass(frozen=True)
+class Batch(Generic[ItemT]):
+    """Items in the order they stand in, or None in the place of an item that is no object; `source` is their JSON."""
+
+    items: list[ItemT | None]
+    source: bytes
+
+    def texts(self) -> list[str]:
+        """The JSON text of each item, exactly as it was sent."""
+        text = _decode_text(self.source)
+        return [text[start:end] for _, start, end in _scan(text, 1)]
+
+    def first_keys(self) -> list[str]:
+        """The keys of the first item that is an object, for messages."""
+        values = (value for value, _, _ in _scan(_decode_text(self.source), 1))
+        return next((list(value) for value in values if isinstance(value, dict)), [])
+
+
+@dataclass
+class Page(Generic[ItemT]):
+    """One page of one dataset.
+
+    `batches` can be read once; envelope and item count are complete after its last item (`is_whole`: already now).
+    `envelope` is {} for a bare array; an inner object's keys stand beside the outer ones, and win.
+    """
+
+    batches: Iterator[Batch[ItemT]]
+    envelope: dict[str, Any] = field(default_factory=dict)
+    item_count: int = 0
+    is_whole: bool = False
+
+
+class ItemDecoder(Generic[ItemT]):
+    """Decodes lists of items of one type."""
+
+    def __init__(self, item_type: type[ItemT]) -> None:
+        self._item_type: type[ItemT] = item_type
+        self._fields = msgspec.structs.fields(item_type)
+        # Floats as their text: exact, and most of them are looked up rather than parsed. A sale's ids are typed, so
+        # that a float can't be taken for a string there; an event's name isn't.
+        float_hook = str if item_type is SaleItem else NumberText
+        self._decoder = msgspec.json.Decoder(list[item_type], float_hook=float_hook)  # type: ignore[valid-type]
+
+    def decode(self, array: bytes) -> list[ItemT | None]:
+        """A JSON array of objects; raises msgspec.DecodeError, UnicodeDecodeError or RecursionError."""
+        return self._decoder.decode(array)
+
+    def convert(self, value: object) -> ItemT | None:
+        """One item that the lenient parser read; a candidate of a type that it can't have counts as missing."""
+        if not isinstance(value, dict):
+            return None
+        item: ItemT = self._item_type()
+        for struct_field in self._fields:
+            candidate = value.get(struct_field.name)
+            if struct_field.type is not Any:
+                candidate = _identifier(candidate)
+            setattr(item, struct_field.name, candidate)
+        if isinstance(item, SaleItem) and isinstance(event := value.get("event"), dict):
+            item.event = EventReference(_identifier(event.get("id")), _identifier(event.get("event_id")))
+        return item
+
+
+def _identifier(value: object) -> str | int | None:
+    return value if type(value) is str or type(value) is int else None
+
+
+def read_page(chunks: Iterator[bytes], decoder: ItemDecoder[ItemT]) -> Page[ItemT]:
+    """A page out of the chunks of its body. Raises BodyError here or, for a large body, out of `batches`."""
+    body = _Body(chunks)
+    body.fill(WHOLE_PAGE_BYTES)
+    page: Page[ItemT] = Page(iter(()))
+    page.batches = _batches(body, page, decoder)
+    if body.is_complete:
+        page.batches = iter(list(page.batches))
+        page.is_whole = True
+    return page
+
+
+class _Body:
+    """What has come of a body and not been consumed yet."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self.data = b""
+        self.is_complete = False
+        self.owes_item = False  # a comma has been consumed
+
+    def fill(self, size: int) -> None:
+        """Read until more than `size` bytes are there, or the body has ended."""
+        parts, length = [self.data], len(self.data)
+        while length <= size and not self.is_complete:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                self.is_complete = True
+            else:
+                parts.append(chunk)
+                length += len(chunk)
+        self.data = b"".join(parts) if len(parts) > 1 else self.data
+
+
+def _batches(body: _Body, page: Page[ItemT], decoder: ItemDecoder[ItemT]) -> Iterator[Batch[ItemT]]:
+    start = _find_items(body)
+    prefix = body.data[:start]
+    body.data = body.data[start:]
+    while True:
+        batch, rest, ended = _next_batch(body, decoder)
+        if body.owes_item and not batch.items:
+            raise BodyError("is no JSON: its list of items ends with a comma")
+        body.data = rest
+        body.owes_item = not ended
+        if batch.items:
+            page.item_count += len(batch.items)
+            yield batch
+        if ended:
+            break
+        body.fill(BATCH_BYTES)
+    body.fill(MAX_ENVELOPE_BYTES)
+    if not body.is_complete:
+        raise BodyError(f"has more than {MAX_ENVELOPE_BYTES} bytes after its list of items")
+    page.envelope = _envelope(prefix + b"]" + body.data)
+
+
+def _next_batch(body: _Body, decoder: ItemDecoder[ItemT]) -> tuple[Batch[ItemT], bytes, bool]:
+    """(items, what is left of the body, whether the list has ended). `body.data` begins within the list."""
+    size = BATCH_BYTES
+    while True:
+        found = _cut(body.data, body.is_complete, decoder) or _scan_batch(body.data, body.is_complete, decoder)
+        if found is not None:
+            return found
+        if body.is_complete:
+            raise BodyError("is no JSON, or is cut short")
+        if len(body.data) > MAX_ITEM_BYTES:
+            raise BodyError(f"has an item of more than {MAX_ITEM_BYTES} bytes, or is no JSON")
+        size *= 2
+        body.fill(size)
+
+
+def _cut(data: bytes, complete: bool, decoder: ItemDecoder[ItemT]) -> tuple[Batch[ItemT], bytes, bool] | None:
+    """The quick way: decode up to a likely place, from the right; None where msgspec takes none of them."""
+    for place, ends in _likely_cuts(data, complete):
+        array = b"[" + data[:place] + b"]"
+        try:
+            items = decoder.decode(array)
+        except (msgspec.ValidationError, UnicodeDecodeError, RecursionError):
+            return None
+        except msgspec.DecodeError:
+            continue
+        return Batch(items, array), data[place + 1 :], ends
+    return None
+
+
+def _likely_cuts(data: bytes, complete: bool) -> Iterator[tuple[int, bool]]:
+    """(where the items end, whether the list ends there too)."""
+    if complete:
+        place = len(data)
+        for _ in range(_CUT_ATTEMPTS):
+            place = data.rfind(b"]", 0, place)
+            if place < 0:
+                return
+            yield place, True
+    else:
+        tail = max(0, len(data) - (BATCH_BYTES >> 3))
+        for match in list(_BETWEEN.finditer(data, tail))[: -_CUT_ATTEMPTS - 1 : -1]:
+            yield match.end() - 1, False
+
+
+def _scan_batch(data: bytes, complete: bool, decoder: ItemDecoder[ItemT]) -> tuple[Batch[ItemT], bytes, bool] | None:
+    """The complete way: one item after the other, as far as they go. None where not even one is there."""
+    text = _decode_text(data)
+    items: list[ItemT | None] = []
+    end = 0
+    try:
+        for value, _, item_end in _scan(text, 0):
+            items.append(decoder.convert(value))
+            end = item_end
+    except RecursionError:
+        raise BodyError("is nested too deeply") from None
+    end = _skip_blank(text, end)
+    ended = text[end : end + 1] == "]"
+    if not ended and (complete or not items):
+        return None
+    consumed = text[:end].encode(errors="surrogateescape")
+    return Batch(items, b"[" + consumed + b"]"), data[len(consumed) + 1 :], ended
+
+
+def _scan(text: str, position: int) -> Iterator[tuple[Any, int, int]]:
+    """(value, start, end) of each item from `position` on that a comma or the end of the list follows."""
+    while True:
+        start = _skip_blank(text, position)
+        try:
+            value, end = _LENIENT.raw_decode(text, start)
+        except json.JSONDecodeError:
+            return
+        position = _skip_blank(text, end)
+        if text[position : position + 1] not in (",", "]"):
+            return
+        yield value, start, end
+        if text[position] == "]":
+            return
+        position += 1
+
+
+def _skip_blank(text: str, position: int) -> int:
+    match = _BLANK.match(text, position)
+    return match.end() if match else position
+
+
+def _decode_text(data: bytes) -> str:
+    # Bytes that are no UTF-8 become lone surrogates, which no id or name may hold: only such a record is rejected.
+    return data.decode(errors="surrogateescape")
+
+
+def _find_items(body: _Body) -> int:
+    """Where the first item begins. Raises BodyError where there is no list of items."""
+    body.data = body.data.removeprefix(b"\xef\xbb\xbf")
+    while (start := _items_start(body.data)) is None:
+        if body.is_complete:
+            raise BodyError("is no JSON, or is cut short")
+        if len(body.data) > MAX_ENVELOPE_BYTES:
+            raise BodyError(f"has no list of items in its first {MAX_ENVELOPE_BYTES} bytes")
+        body.fill(2 * len(body.data))
+    return start
+
+
+def _items_start(data: bytes) -> int | None:
+    """The place after the `[` that opens the list of items; None where more of the body is needed to tell."""
+    keys: list[bytes | None] = []  # under which key each open container stands
+    top_level: list[str] = []
+    last = key = None
+    for match in _TOKEN.finditer(data):
+        token = match[0]
+        if token == b'"':
+            return None
+        if token in (b"{", b"["):
+            if token == b"[" and _holds_items((*keys[1:], key) if keys else ()):
+                return match.end()
+            keys.append(key)
+            key = None
+        elif token in (b"}", b"]"):
+            keys[-1:] = []
+            key = None
+            if not keys:
+                raise BodyError(
+                    f"has no list under {', '.join(ITEM_KEYS)}; its keys are {', '.join(top_level[:20]) or 'none'}"
+                )
+        elif token == b":":
+            key = last
+            if len(keys) == 1 and key is not None:
+                top_level.append(key[1:-1].decode(errors="replace")[:50])
+        elif token == b",":
+            key = None
+        else:
+            last = token
+        if not keys:
+            raise BodyError("is neither a JSON object nor an array")
+    return None
+
+
+_ITEM_TOKENS = frozenset(f'"{key}"'.encode() for key in ITEM_KEYS)
+
+
+def _holds_items(path: tuple[bytes | None, ...]) -> bool:
+    """Whether a list under these keys is the list of items: at the top, under an item key, or under two."""
+    return len(path) <= 2 and all(key in _ITEM_TOKENS for key in path)
+
+
+def _envelope(text: bytes) -> dict[str, Any]:
+    """What stands around the (now empty) list of items; an inner object's keys beside the outer ones."""
+    try:
+        envelope = _LENIENT.decode(_decode_text(text))
+    except (ValueError, RecursionError):
+        raise BodyError("is no JSON: what stands around its items can't be read") from None
+    if not isinstance(envelope, dict):
+        return {}
+    _check_one_list(envelope)
+    inner = next((v for k in ITEM_KEYS if isinstance(v := envelope.get(k), dict) and _has_list(v)), {})
+    _check_one_list(inner)
+    merged = {**envelope, **inner}
+    return {key: value for key, value in merged.items() if key not in ITEM_KEYS}
+
+
+def _check_one_list(holder: dict[str, Any]) -> None:
+    """The first list in the text was taken for the items: with another one beside it that is a guess."""
+    lists = [key for key in ITEM_KEYS if isinstance(holder.get(key), list)]
+    if len(lists) > 1:
+        raise BodyError(f"has lists under {' and '.join(lists)}: which of them are the items?")
+
+
+def _has_list(inner: dict[str, Any]) -> bool:
+    return any(isinstance(inner.get(key), list) for key in ITEM_KEYS)
