@@ -1,0 +1,280 @@
+"""The upstream API: one session, one function that judges an attempt, retries, and one page at a time."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Generic
+
+import requests
+from requests.adapters import HTTPAdapter
+from tenacity import RetryCallState, Retrying, retry_if_exception_type
+
+from etl.deadline import Deadline
+from etl.errors import UpstreamError
+from etl.logs import log_info
+from etl.page import Batch, BodyError, ItemDecoder, ItemT, Page, read_page
+from etl.pagination import Origins, PageRequest
+from etl.records import EventItem, SaleItem
+from etl.retry import NETWORK_ERRORS, AttemptError, Tries, Verdict, classify, explain, reason_of, retry_after
+from etl.settings import Settings
+
+MAX_REDIRECTS = 5
+_CHUNK_BYTES = 1 << 18
+_REDIRECTS = (301, 302, 303, 307, 308)
+
+
+@dataclass(frozen=True)
+class Dataset(Generic[ItemT]):
+    """One of the upstream's two lists."""
+
+    name: str
+    path: str
+    item_type: type[ItemT]
+
+
+EVENTS = Dataset("events", "/events", EventItem)
+TICKET_SALES = Dataset("ticket_sales", "/ticket-sales", SaleItem)
+
+
+class BrokenPageError(UpstreamError):
+    """A large page broke off after some of its items had been taken: the dataset has to be read again."""
+
+
+@dataclass
+class Token:
+    """The bearer token, read on first use; `renew` reads it again, once."""
+
+    read: Callable[[], str | None]
+    can_renew: bool = False
+    _value: str | None = field(default=None, repr=False)
+    _is_read: bool = False
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def value(self) -> str | None:
+        with self._lock:
+            if not self._is_read:
+                self._value, self._is_read = self.read(), True
+            return self._value
+
+    def renew(self, refused: str | None) -> bool:
+        """Whether there is another token than the refused one to try."""
+        with self._lock:
+            if self._value == refused and self.can_renew:
+                self.can_renew = False
+                self._value = self.read()
+                return True
+            return self._value != refused
+
+
+@dataclass
+class FetchedPage(Generic[ItemT]):
+    """A page with what its answer's header said of it. `sent_at` and `received_at` are monotonic seconds."""
+
+    request: PageRequest
+    page: Page[ItemT]
+    url: str
+    link_header: str | None
+    total_header: str | None
+    sent_at: float
+    received_at: float
+
+
+class Api:
+    """The upstream API for one run. Safe to use from several threads."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        token: Token,
+        deadline: Deadline,
+        jitter: Callable[[], float] = random.random,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.origins = Origins(settings.nest_api_base_url, settings.nest_api_link_origins)
+        self.concurrency = settings.nest_api_concurrency
+        self._settings = settings
+        self._timeout = settings.nest_api_timeout_seconds
+        self._token = token
+        self._deadline = deadline
+        self._jitter = jitter
+        self._now = now
+        self._session = _session(settings)
+        # Proxies, CA and client certificate as the environment has them: looked up once, not at each request.
+        base = settings.nest_api_base_url
+        self._transport: dict[str, Any] = {**self._session.merge_environment_settings(base, {}, None, None, None)}
+        self._session.trust_env = False  # a netrc file would put another login in the place of the token
+        self._waits: dict[int, float] = {}
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._session.close()
+
+    def waited(self) -> float:
+        """Seconds that the calling thread has waited for the upstream so far."""
+        return self._waits.get(threading.get_ident(), 0.0)
+
+    def fetch_page(self, dataset: Dataset[ItemT], request: PageRequest) -> FetchedPage[ItemT]:
+        """One page, tried again as long as that makes sense.
+
+        Raises UpstreamError or DeadlineExceededError; of a page over 4 MiB, `page.batches` raises BrokenPageError.
+        """
+        tries = Tries(self._jitter)
+        retrying = Retrying(
+            retry=retry_if_exception_type(AttemptError),
+            stop=tries.is_over,
+            wait=tries.wait,
+            before_sleep=self._before_sleep,
+            sleep=self._deadline.sleep,
+            reraise=True,
+        )
+        try:
+            return retrying(self._attempt, dataset, request, tries)
+        except AttemptError as error:
+            times = f" (tried {tries.number} times)" if tries.number > 1 else ""
+            raise UpstreamError(f"{dataset.name}, {request.describe()}: {error}{times}") from None
+
+    def _attempt(self, dataset: Dataset[ItemT], request: PageRequest, tries: Tries) -> FetchedPage[ItemT]:
+        tries.number += 1
+        sent_at = time.perf_counter()
+        response: requests.Response | None = None
+        try:
+            response = self._get(dataset, request, tries.number)
+            received_at = time.perf_counter()
+            self._check_status(response)
+            page = read_page(self._chunks(response), ItemDecoder(dataset.item_type))
+        except (AttemptError, BodyError, *NETWORK_ERRORS) as error:
+            status_code = getattr(error, "status_code", None) if response is None else response.status_code
+            if response is not None:
+                response.close()
+            _log_attempt(dataset, tries.number, status_code, 0)
+            raise tries.count(error, self._timeout, status_code) from None
+        if page.is_whole:
+            _log_attempt(dataset, tries.number, response.status_code, page.item_count)
+        else:
+            page.batches = self._stream(page, page.batches, response, dataset, request, tries.number)
+        headers = response.headers
+        return FetchedPage(
+            request,
+            page,
+            str(response.url),
+            headers.get("Link"),
+            headers.get("X-Total-Count"),
+            sent_at,
+            received_at,
+        )
+
+    def _check_status(self, response: requests.Response) -> None:
+        verdict = classify(response.status_code)
+        if verdict is not Verdict.SUCCESS:
+            wait = retry_after(response.headers, self._now())
+            said = explain(response.status_code, self._chunks(response), wait, self._token.value())
+            raise AttemptError(said, verdict, response.status_code, wait)
+
+    def _stream(
+        self,
+        page: Page[ItemT],
+        batches: Iterator[Batch[ItemT]],
+        response: requests.Response,
+        dataset: Dataset[ItemT],
+        request: PageRequest,
+        attempt: int,
+    ) -> Iterator[Batch[ItemT]]:
+        """The batches of a page that is too large to wait for its end."""
+        try:
+            yield from batches
+        except (BodyError, *NETWORK_ERRORS) as error:
+            raise BrokenPageError(f"{dataset.name}, {request.describe()}: {reason_of(error, self._timeout)}") from None
+        finally:
+            response.close()
+            _log_attempt(dataset, attempt, response.status_code, page.item_count)
+
+    def _get(self, dataset: Dataset[Any], request: PageRequest, attempt: int) -> requests.Response:
+        """Send the request: with a renewed token after a 401, and along redirects within the origin."""
+        url = request.url or self._settings.nest_api_base_url + dataset.path
+        params = {} if request.url else self._params(request)
+        for _ in range(MAX_REDIRECTS + 1):
+            token = self._token.value()
+            response = self._send(url, params, token)
+            if classify(response.status_code) is Verdict.UNAUTHORISED and self._token.renew(token):
+                self._set_aside(response, dataset, attempt)
+                response = self._send(url, params, self._token.value())
+            location = response.headers.get("Location")
+            if response.status_code not in _REDIRECTS or not location:
+                return response
+            try:
+                url, params = self.origins.resolve(location, str(response.url)), {}
+            except UpstreamError as error:
+                raise AttemptError(str(error), Verdict.FATAL, response.status_code, None) from None
+            self._set_aside(response, dataset, attempt)
+        raise AttemptError(f"more than {MAX_REDIRECTS} redirects in a row", Verdict.FATAL, None, None)
+
+    @staticmethod
+    def _set_aside(response: requests.Response, dataset: Dataset[Any], attempt: int) -> None:
+        """An answer that another request follows within the same attempt."""
+        response.close()
+        _log_attempt(dataset, attempt, response.status_code, 0)
+
+    def _params(self, request: PageRequest) -> dict[str, str]:
+        size = self._settings.nest_api_page_size
+        params = {"limit": str(size)} if size else {}
+        if request.parameter and request.value is not None:
+            params[request.parameter] = request.value
+        return params
+
+    def _send(self, url: str, params: dict[str, str], token: str | None) -> requests.Response:
+        """One request. Past the session's own `send`: that reads redirects, which may lead anywhere."""
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        prepared = self._session.prepare_request(requests.Request("GET", url, headers, params=params))
+        started = time.perf_counter()
+        try:
+            return self._session.get_adapter(url).send(
+                prepared,
+                timeout=self._deadline.bound(self._timeout),
+                **{**self._transport, "stream": True},
+            )
+        finally:
+            self._add_wait(time.perf_counter() - started)
+
+    def _chunks(self, response: requests.Response) -> Iterator[bytes]:
+        """The body as it comes, one `recv` at a time: a slow drip can't hold the run past its deadline."""
+        while True:
+            self._deadline.check()
+            started = time.perf_counter()
+            chunk = response.raw.read1(_CHUNK_BYTES, decode_content=True)
+            self._add_wait(time.perf_counter() - started)
+            if not chunk:
+                return
+            yield chunk
+
+    def _add_wait(self, seconds: float) -> None:
+        thread = threading.get_ident()
+        self._waits[thread] = self._waits.get(thread, 0.0) + seconds
+
+    def _before_sleep(self, state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        if isinstance(error, AttemptError) and error.status_code in (429, 503):
+            self.concurrency = max(1, self.concurrency // 2)
+
+
+def _log_attempt(dataset: Dataset[Any], attempt: int, status_code: int | None, record_count: int) -> None:
+    log_info(
+        "ETL extract attempt",
+        dataset=dataset.name,
+        attempt=attempt,
+        status_code=status_code,
+        record_count=record_count,
+    )
+
+
+def _session(settings: Settings) -> requests.Session:
+    """One session, a pool as big as the concurrency."""
+    session = requests.Session()
+    session.headers.update({"Accept": "application/json", "User-Agent": "veritix-etl"})
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, HTTPAdapter(pool_connections=1, pool_maxsize=settings.nest_api_concurrency + 1))
+    return session

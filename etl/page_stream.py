@@ -1,0 +1,132 @@
+"""The pages of one dataset, in order; fetched ahead in threads for as long as the upstream is the slower side."""
+
+from __future__ import annotations
+
+import contextvars
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from typing import Generic
+
+from etl.api import Api, Dataset, FetchedPage
+from etl.errors import IncompleteExtractError, UpstreamError
+from etl.page import ItemT
+from etl.pagination import Next, PageRequest, next_page, understood_forms, unknown_paging
+
+_SMOOTHING = 0.3
+
+
+class PageStream(Generic[ItemT]):
+    """Iterate once. Whoever iterates consumes a page's batches before asking for the next page.
+
+    `waited` is how long the iterating thread has waited for the upstream, in seconds.
+    """
+
+    def __init__(
+        self, api: Api, dataset: Dataset[ItemT], max_pages: int, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        self.waited = 0.0
+        self._api = api
+        self._dataset: Dataset[ItemT] = dataset
+        self._max_pages = max_pages
+        self._clock = clock
+        self._ahead: deque[tuple[PageRequest, Future[tuple[FetchedPage[ItemT], float]]]] = deque()
+        self._links: set[int] = set()
+        self._fetch_seconds = 0.0
+        self._work_seconds = 0.0
+
+    def __iter__(self) -> Iterator[FetchedPage[ItemT]]:
+        executor = ThreadPoolExecutor(self._api.concurrency, thread_name_prefix="fetch")
+        try:
+            request: PageRequest | None = PageRequest()
+            while request is not None:
+                fetched = self._take(request)
+                following = self._follow(fetched) if fetched.page.is_whole else None
+                if following is not None:
+                    self._fetch_ahead(following, executor)
+                started, waited = self._clock(), self._api.waited()
+                yield fetched
+                streamed = self._api.waited() - waited
+                self.waited += streamed
+                self._work_seconds += _SMOOTHING * (self._clock() - started - streamed - self._work_seconds)
+                request = (following or self._follow(fetched)).request
+        finally:
+            executor.shutdown(wait=True, cancel_futures=True)
+
+    def _take(self, request: PageRequest) -> FetchedPage[ItemT]:
+        if self._ahead and self._ahead[0][0] == request:
+            started = self._clock()
+            fetched, seconds = self._ahead.popleft()[1].result()
+            self.waited += self._clock() - started
+        else:
+            self._drop_ahead()
+            fetched, seconds = self._fetch(request)
+            self.waited += seconds
+        self._fetch_seconds += _SMOOTHING * (seconds - self._fetch_seconds)
+        return fetched
+
+    def _fetch(self, request: PageRequest) -> tuple[FetchedPage[ItemT], float]:
+        before = self._api.waited()
+        fetched = self._api.fetch_page(self._dataset, request)
+        return fetched, self._api.waited() - before
+
+    def _drop_ahead(self) -> None:
+        for _, future in self._ahead:
+            future.cancel()
+        self._ahead.clear()
+
+    def _fetch_ahead(self, following: Next, executor: ThreadPoolExecutor) -> None:
+        """Keep as many pages under way as it takes for the next one to be there when this one is folded."""
+        request = self._ahead[-1][0] if self._ahead else None
+        for _ in range(self._depth() - len(self._ahead)):
+            request = following.request if request is None else _after(request, following.last_page)
+            if request is None:
+                return
+            self._ahead.append((request, executor.submit(contextvars.copy_context().run, self._fetch, request)))
+
+    def _depth(self) -> int:
+        """0 while a page is folded in more than twice the time it takes to come: threads would only cost then."""
+        ratio = self._fetch_seconds / max(self._work_seconds, 1e-6)
+        return min(math.ceil(ratio), self._api.concurrency) if ratio >= 0.5 else 0
+
+    def _follow(self, fetched: FetchedPage[ItemT]) -> Next:
+        page = fetched.page
+        try:
+            following = next_page(
+                page.envelope, fetched.link_header, fetched.request, page.item_count, fetched.url, self._api.origins
+            )
+        except (IncompleteExtractError, UpstreamError) as error:
+            raise type(error)(f"{self._dataset.name}: {error}", dataset=self._dataset.name) from None
+        request = following.request
+        if not following.is_understood and (keys := unknown_paging(page.envelope, continuing=True)):
+            raise IncompleteExtractError(
+                f"{self._dataset.name}, {fetched.request.describe()}: {', '.join(keys)} says that there is more, in "
+                f"a form that isn't understood. Understood are {understood_forms()}."
+            )
+        if request is not None:
+            self._check_bounds(request)
+        return following
+
+    def _check_bounds(self, request: PageRequest) -> None:
+        if request.ordinal > self._max_pages:
+            raise IncompleteExtractError(
+                f"{self._dataset.name}: the upstream has more than {self._max_pages} pages. "
+                "Raise NEST_API_MAX_PAGES if that is right."
+            )
+        if request.page_number is None:
+            key = hash((request.value, request.url))
+            if key in self._links:
+                raise IncompleteExtractError(
+                    f"{self._dataset.name}, {request.describe()}: the upstream's pages go round in a circle"
+                )
+            self._links.add(key)
+
+
+def _after(request: PageRequest, last_page: int | None) -> PageRequest | None:
+    number = request.page_number
+    if number is None or last_page is None or number >= last_page:
+        return None
+    return replace(request, ordinal=request.ordinal + 1, value=str(number + 1))

@@ -1,0 +1,45 @@
+"""The real parts, each started once a session, when the first test asks for it; data is made anew for each test."""
+
+import uuid
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from tests.sandbox.bigquery import BigQueryEmulator
+from tests.sandbox.postgres import EmbeddedPostgres
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[EmbeddedPostgres]:
+    with EmbeddedPostgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def bigquery_emulator() -> Iterator[BigQueryEmulator]:
+    with BigQueryEmulator() as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def database_url(postgres_server: EmbeddedPostgres) -> Iterator[str]:
+    """An empty database."""
+    name = postgres_server.create_database()
+    yield postgres_server.url(name)
+    postgres_server.drop_database(name)
+
+
+@pytest.fixture
+def bigquery_project() -> str:
+    """The emulator takes any project; what keeps tests apart is the dataset."""
+    return "veritix-test"
+
+
+@pytest.fixture
+def bigquery_dataset(bigquery_emulator: BigQueryEmulator, bigquery_project: str) -> Iterator[str]:
+    """The name of a dataset that doesn't exist yet. It is deleted after the test, with what is in it."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    yield name
+    with closing(bigquery_emulator.client(bigquery_project)) as client:
+        client.delete_dataset(name, delete_contents=True, not_found_ok=True, timeout=30)

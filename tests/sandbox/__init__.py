@@ -1,0 +1,1 @@
+"""The real parts that tests and `make run` use: see each module."""
