@@ -1,0 +1,257 @@
+"""Load a Summary into BigQuery: a load job into staging and a MERGE a table, or (as before) streaming inserts."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from etl.bigquery_client import Jobs, client_for, explained_errors
+from etl.bigquery_sql import (
+    TYPES,
+    Places,
+    changes_query,
+    compare,
+    json_rows,
+    merge_statement,
+    stored_rows_query,
+    stored_tickets_query,
+    stream_chunks,
+    totals_query,
+)
+from etl.deadline import Deadline
+from etl.errors import StoreUnavailableError
+from etl.logs import log_info
+from etl.settings import Settings
+from etl.stores import LoadResult, ScopeTotals, StoredTickets, TableChanges
+from etl.tables import DAILY_TICKET_SALES, EVENT_SALES_SUMMARY, TABLES, Table
+from etl.transform import Summary
+
+if TYPE_CHECKING:
+    from google.cloud.bigquery import Table as BigQueryTable
+
+STAGING_HOURS = 6
+
+
+def load_bigquery(
+    summary: Summary,
+    settings: Settings,
+    deadline: Deadline,
+    run_id: str,
+    *,
+    dry_run: bool = False,
+    before_write: Callable[[], None] = lambda: None,
+) -> LoadResult:
+    """Make BigQuery hold exactly the Summary for the events in its scope, or tell what that would change.
+
+    In the write mode `stream` its rows are appended instead. `before_write` runs right before the tables change.
+    Raises StoreUnavailableError where BigQuery refuses, or holds something else afterwards than the Summary.
+    """
+    started = time.perf_counter()
+    with explained_errors():
+        store = _Store(settings, deadline, run_id)
+        if dry_run:
+            result = store.compare(summary)
+        elif settings.bq_write_mode == "stream":
+            result = store.stream(summary, before_write)
+        else:
+            result = store.merge(summary, before_write)
+    result.seconds = time.perf_counter() - started
+    return result
+
+
+def stored_tickets(settings: Settings, scope: tuple[str, ...], deadline: Deadline) -> StoredTickets:
+    """The tickets that BigQuery holds, in all and in scope; 0 where there is no table yet."""
+    with explained_errors():
+        return _Store(settings, deadline, "guard").stored_tickets(scope)
+
+
+class _Store:
+    """The two tables in one dataset, for one run."""
+
+    def __init__(self, settings: Settings, deadline: Deadline, run_id: str) -> None:
+        self._settings = settings
+        self._run_id = run_id
+        self._client = client_for(settings)
+        self._jobs = Jobs(self._client, deadline, run_id)
+        self._dataset = f"{settings.bq_project_id}.{settings.bq_dataset}"
+        self._names = {
+            EVENT_SALES_SUMMARY.name: settings.bq_table_event_summary,
+            DAILY_TICKET_SALES.name: settings.bq_table_daily_sales,
+        }
+
+    def merge(self, summary: Summary, before_write: Callable[[], None]) -> LoadResult:
+        """Stage both tables, and merge both in one transaction."""
+        result = LoadResult("bigquery")
+        for table in TABLES:
+            self._ensure_table(table)
+        try:
+            for table in TABLES:
+                self._stage(table, summary)
+            merges = []
+            for table in TABLES:
+                result.changes[table.name], days = self._count_changes(table)
+                merges.append(merge_statement(table, self._places(table), days))
+            before_write()
+            script = ["BEGIN TRANSACTION", *filter(None, merges), "COMMIT TRANSACTION"]
+            self._jobs.query(";\n".join(script) + ";", step="merge")
+            self._reconcile(summary, result)
+        finally:
+            self._drop_staging()
+        return result
+
+    def stream(self, summary: Summary, before_write: Callable[[], None]) -> LoadResult:
+        """Append the rows. Row ids let BigQuery drop a repeated request for about a minute, at best."""
+        result = LoadResult("bigquery")
+        for table in TABLES:
+            self._ensure_table(table)
+        before_write()
+        for table in TABLES:
+            changes = result.changes[table.name] = TableChanges()
+            for rows in stream_chunks(table, summary):
+                ids = [f"{self._run_id}:" + ":".join(str(row[name]) for name in table.key) for row in rows]
+                errors = self._client.insert_rows_json(
+                    self._path(table), rows, row_ids=ids, retry=self._jobs.retry(), timeout=self._jobs.bound()
+                )
+                if errors:
+                    raise StoreUnavailableError(f"BigQuery refused {len(errors)} rows of {table.name}: {errors[0]}")
+                changes.inserted += len(rows)
+        return result
+
+    def compare(self, summary: Summary) -> LoadResult:
+        """What `merge` would do, told without writing: the stored rows in scope are read and compared here."""
+        result = LoadResult("bigquery", "dry_run")
+        for table in TABLES:
+            stored: Iterator[Any] = iter(())
+            if self._has_table(table):
+                stored = self._jobs.query(stored_rows_query(table, self._quoted(table)), [_scope(summary.scope)])
+            result.changes[table.name] = compare(table, summary, (tuple(row.values()) for row in stored))
+        return result
+
+    def stored_tickets(self, scope: tuple[str, ...]) -> StoredTickets:
+        """See the function of that name."""
+        if not self._has_table(EVENT_SALES_SUMMARY):
+            return StoredTickets(0, 0)
+        query = stored_tickets_query(self._quoted(EVENT_SALES_SUMMARY))
+        row = next(self._jobs.query(query, [_scope(scope)]))
+        return StoredTickets(int(row["total"]), int(row["in_scope"]))
+
+    def _stage(self, table: Table, summary: Summary) -> None:
+        """A load job into a table that expires."""
+        from google.cloud.bigquery import LoadJobConfig
+
+        staging = _definition(self._staging_path(table), table, for_staging=True)
+        self._client.create_table(staging, exists_ok=True, retry=self._jobs.retry(), timeout=self._jobs.bound())
+        body = io.BytesIO()
+        for row in json_rows(table, summary):
+            body.write(row)
+        if not body.tell():
+            return
+        config = LoadJobConfig(
+            source_format="NEWLINE_DELIMITED_JSON", write_disposition="WRITE_TRUNCATE", schema=staging.schema
+        )
+        self._jobs.load(
+            lambda job_id: self._client.load_table_from_file(
+                body,
+                staging.reference,
+                rewind=True,
+                job_id=job_id,
+                job_config=config,
+                timeout=self._jobs.bound(),
+            ),
+            step=f"stage-{table.name}",
+        )
+
+    def _count_changes(self, table: Table) -> tuple[TableChanges, tuple[date, date] | None]:
+        """How the stored rows in scope differ from staging, and in which span of days they do."""
+        row = next(self._jobs.query(changes_query(table, self._places(table))))
+        changes = TableChanges(row["inserted"], row["updated"], row["deleted"], row["unchanged"])
+        return changes, None if row["first"] is None else (row["first"], row["last"])
+
+    def _reconcile(self, summary: Summary, result: LoadResult) -> None:
+        """Read back what the tables hold for the scope; raises where it isn't the Summary."""
+        started = time.perf_counter()
+        for table, rows in zip(TABLES, (len(summary.events), summary.daily_count), strict=True):
+            row = next(self._jobs.query(totals_query(table, self._places(table))))
+            stored = result.reconciled[table.name] = ScopeTotals(row["n"], row["tickets"], row["revenue"])
+            expected = ScopeTotals(rows, summary.total_tickets, summary.total_revenue)
+            if stored != expected:
+                raise StoreUnavailableError(
+                    f"BigQuery: {table.name} holds {stored} after the load, and should hold {expected}. Something else "
+                    "writes to it: stop that, and run again."
+                )
+        result.reconcile_seconds = time.perf_counter() - started
+
+    def _ensure_table(self, table: Table) -> None:
+        """Create what is missing. Where the table is there, no right to create anything is needed."""
+        from google.api_core.exceptions import NotFound
+        from google.cloud.bigquery import Dataset
+
+        if self._has_table(table):
+            return
+        bounds = {"retry": self._jobs.retry(), "timeout": self._jobs.bound()}
+        try:
+            self._client.get_dataset(self._dataset, **bounds)
+        except NotFound:
+            dataset = Dataset(self._dataset)
+            dataset.location = self._settings.bq_location
+            self._client.create_dataset(dataset, exists_ok=True, **bounds)
+        self._client.create_table(_definition(self._path(table), table), exists_ok=True, **bounds)
+
+    def _has_table(self, table: Table) -> bool:
+        from google.api_core.exceptions import NotFound
+
+        try:
+            self._client.get_table(self._path(table), retry=self._jobs.retry(), timeout=self._jobs.bound())
+        except NotFound:
+            return False
+        return True
+
+    def _drop_staging(self) -> None:
+        """Best effort: what isn't dropped here expires."""
+        from google.api_core.exceptions import GoogleAPIError
+
+        for table in TABLES:
+            try:
+                self._client.delete_table(self._staging_path(table), not_found_ok=True, timeout=10.0)
+            except (GoogleAPIError, OSError) as error:
+                log_info("BigQuery staging left to expire", table=self._staging_path(table), error=type(error).__name__)
+
+    def _path(self, table: Table) -> str:
+        return f"{self._dataset}.{self._names[table.name]}"
+
+    def _quoted(self, table: Table) -> str:
+        return f"`{self._path(table)}`"
+
+    def _staging_path(self, table: Table) -> str:
+        return f"{self._dataset}.etl_staging_{table.name}_{self._run_id.replace('-', '_')}"
+
+    def _places(self, table: Table) -> Places:
+        return Places(
+            self._quoted(table), f"`{self._staging_path(table)}`", f"`{self._staging_path(EVENT_SALES_SUMMARY)}`"
+        )
+
+
+def _definition(path: str, table: Table, *, for_staging: bool = False) -> BigQueryTable:
+    from google.cloud.bigquery import SchemaField, TimePartitioning
+    from google.cloud.bigquery import Table as BigQueryTable
+
+    schema = [
+        SchemaField(column.name, TYPES[column.type], mode="NULLABLE" if column.nullable else "REQUIRED")
+        for column in table.columns
+    ]
+    definition = BigQueryTable(path, schema=schema)
+    if for_staging:
+        definition.expires = datetime.now(UTC) + timedelta(hours=STAGING_HOURS)
+    elif table.partition is not None:
+        definition.time_partitioning = TimePartitioning(field=table.partition)
+        definition.clustering_fields = [key for key in table.key if key != table.partition]
+    return definition
+
+
+def _scope(scope: tuple[str, ...]) -> Any:
+    from google.cloud.bigquery import ArrayQueryParameter
+
+    return ArrayQueryParameter("scope", "STRING", list(scope))

@@ -1,0 +1,136 @@
+"""BigQuery's client for one run: jobs that are bounded, that a lost answer doesn't start twice, and clear errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import TimeoutError as JobTimeoutError
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from etl.deadline import Deadline
+from etl.errors import ConfigurationError, StoreUnavailableError
+from etl.settings import Settings, is_local_endpoint
+
+if TYPE_CHECKING:
+    from google.cloud.bigquery import Client
+
+CALL_SECONDS = 60.0
+_clients: dict[tuple[str | None, ...], Client] = {}
+
+
+def client_for(settings: Settings) -> Client:
+    """The process's client for these settings; made on the first call."""
+    try:
+        from google.cloud.bigquery import Client
+    except ImportError:
+        raise ConfigurationError(
+            "BQ_ENABLED is true, but google-cloud-bigquery isn't installed: install requirements.txt"
+        ) from None
+    from google.auth.credentials import AnonymousCredentials
+
+    key = (settings.bq_project_id, settings.bq_location, settings.bigquery_emulator_host)
+    if key not in _clients:
+        endpoint = settings.bigquery_emulator_host
+        _clients[key] = Client(
+            project=settings.bq_project_id,
+            location=settings.bq_location,
+            credentials=AnonymousCredentials() if is_local_endpoint(endpoint) else None,  # type: ignore[no-untyped-call]
+            client_options={"api_endpoint": endpoint} if endpoint else None,
+        )
+    return _clients[key]
+
+
+class Jobs:
+    """Starts jobs and waits for them, within the run's deadline. A job id is made of the run's id and the step."""
+
+    def __init__(self, client: Client, deadline: Deadline, run_id: str) -> None:
+        self._client = client
+        self._deadline = deadline
+        self._run_id = run_id
+
+    def query(self, query: str, parameters: list[Any] | None = None, *, step: str | None = None) -> Iterator[Any]:
+        """Run a query to its end, and give its rows. One that writes names its `step`."""
+        from google.cloud.bigquery import QueryJobConfig
+
+        job_id = None if step is None else self.job_id(step)
+        job = self._submit(
+            job_id,
+            lambda: self._client.query(
+                query,
+                job_id=job_id,
+                job_config=QueryJobConfig(query_parameters=parameters or []),
+                retry=self.retry(),
+                job_retry=None,  # a job id is burnt once its job has failed
+                timeout=self.bound(),
+            ),
+        )
+        return iter(self._finish(job, job_retry=None))
+
+    def load(self, start: Callable[[str], Any], step: str) -> None:
+        """Run a load job to its end; `start` begins it under the id that it is given."""
+        job_id = self.job_id(step)
+        self._finish(self._submit(job_id, lambda: start(job_id)))
+
+    def job_id(self, step: str) -> str:
+        """The same for the same run and step."""
+        return f"veritix-etl-{self._run_id}-{step}"
+
+    def retry(self) -> Any:
+        """The client's own retry, for 60 s or what is left: its default is 10 minutes."""
+        from google.cloud.bigquery import DEFAULT_RETRY
+
+        return DEFAULT_RETRY.with_timeout(self.bound())
+
+    def bound(self) -> float:
+        """Seconds for one call."""
+        return self._deadline.bound(CALL_SECONDS)
+
+    def _submit(self, job_id: str | None, submit: Callable[[], Any]) -> Any:
+        from google.api_core.exceptions import Conflict
+
+        try:
+            return submit()
+        except Conflict:
+            if job_id is None:
+                raise
+            # This run has started it before: the answer was lost, not the job.
+            return self._client.get_job(job_id, retry=self.retry(), timeout=self.bound())
+
+    def _finish(self, job: Any, **options: Any) -> Any:
+        """Wait for a job's end; one that goes on past the run's deadline is cancelled."""
+        try:
+            return job.result(timeout=self._deadline.remaining(), retry=self.retry(), **options)
+        except JobTimeoutError:
+            job.cancel(timeout=10.0)
+            raise self._deadline.exceeded(f"BigQuery's job {job.job_id} had not ended") from None
+
+
+@contextmanager
+def explained_errors() -> Iterator[None]:
+    """Turn what the client raises into a StoreUnavailableError for people. No SQL, no rows."""
+    from google.api_core.exceptions import GoogleAPICallError, GoogleAPIError
+    from google.auth.exceptions import GoogleAuthError
+
+    try:
+        yield
+    except GoogleAPICallError as error:
+        raise StoreUnavailableError(_explain(error.code, error.message, error.errors)) from None
+    except (GoogleAPIError, GoogleAuthError, OSError) as error:
+        raise StoreUnavailableError(
+            f"BigQuery can't be reached, or doesn't answer ({type(error).__name__}). Check BQ_PROJECT_ID, the "
+            "function's account, and BigQuery's status."
+        ) from None
+
+
+def _explain(code: int | None, message: str | None, errors: Any) -> str:
+    reasons = ", ".join(sorted({str(error.get("reason")) for error in errors if isinstance(error, dict)}))
+    said = (message or "no message").splitlines()[0][:300]
+    answer = f"BigQuery answered {code}" + (f" ({reasons})" if reasons else "") + f": {said}"
+    return ". ".join([answer, *_HINTS.get(code or 0, ())])
+
+
+_HINTS: dict[int, tuple[str]] = {
+    403: ("Its account needs roles/bigquery.dataEditor on the dataset and roles/bigquery.jobUser on the project",),
+    404: ("Check BQ_PROJECT_ID, BQ_DATASET and BQ_LOCATION",),
+    429: ("Too many jobs or table changes: run less often",),
+}

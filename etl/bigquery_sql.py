@@ -1,0 +1,176 @@
+"""BigQuery's statements, rows and comparisons, made from the table definitions. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+
+from etl.stores import MAX_EXAMPLES, TableChanges, example
+from etl.tables import ColumnType, Table
+from etl.transform import Summary
+
+TYPES: dict[ColumnType, str] = {
+    ColumnType.TEXT: "STRING",
+    ColumnType.INTEGER: "INT64",
+    ColumnType.AMOUNT: "NUMERIC",
+    ColumnType.DATE: "DATE",
+    ColumnType.TIME: "TIMESTAMP",
+}
+_STREAM_ROWS = 500
+_STREAM_BYTES = 5_000_000
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a table, its staging and the staged scope stand: quoted, ready for a statement."""
+
+    target: str
+    staging: str
+    scope: str
+
+    def in_scope(self) -> str:
+        """The target's rows of the events in scope."""
+        return f"SELECT * FROM {self.target} WHERE event_id IN (SELECT event_id FROM {self.scope})"
+
+
+def changes_query(table: Table, places: Places) -> str:
+    """One row: how the stored rows in scope differ from staging, and the first and last day that changes."""
+    day = table.partition or "NULL"
+    return f"""
+        SELECT COUNTIF(kind = 'inserted') AS inserted, COUNTIF(kind = 'updated') AS updated,
+               COUNTIF(kind = 'deleted') AS deleted, COUNTIF(kind = 'unchanged') AS unchanged,
+               MIN(IF(kind = 'unchanged', NULL, {day})) AS first, MAX(IF(kind = 'unchanged', NULL, {day})) AS last
+        FROM (SELECT {", ".join(f"COALESCE(s.{key}, t.{key}) AS {key}" for key in table.key)},
+                     CASE WHEN t.event_id IS NULL THEN 'inserted' WHEN s.event_id IS NULL THEN 'deleted'
+                          WHEN {_differs(table)} THEN 'updated' ELSE 'unchanged' END AS kind
+              FROM {places.staging} s FULL JOIN ({places.in_scope()}) t ON {_on_key(table)})"""
+
+
+def merge_statement(table: Table, places: Places, days: tuple[date, date] | None) -> str | None:
+    """One MERGE. Of a partitioned table only the days that change are touched; None where none does.
+
+    The bounds are constants in the merge condition: BigQuery prunes by nothing else. Rows that are to go come with
+    the source, marked: a WHEN NOT MATCHED BY SOURCE would keep it from pruning.
+    """
+    span = ""
+    if table.partition is not None:
+        if days is None:
+            return None
+        span = f"{table.partition} BETWEEN DATE '{days[0]}' AND DATE '{days[1]}'"
+    names = ", ".join(table.names)
+    keys = ", ".join(f"t.{key}" for key in table.key)
+    nothing = ", ".join(f"CAST(NULL AS {TYPES[c.type]})" for c in table.columns if c.name not in table.key)
+    return f"""
+        MERGE {places.target} t
+        USING (
+          SELECT {names}, FALSE AS gone FROM {places.staging} {f"WHERE {span}" if span else ""}
+          UNION ALL
+          SELECT {keys}, {nothing}, TRUE FROM ({places.in_scope()}) t LEFT JOIN {places.staging} s ON {_on_key(table)}
+          WHERE s.event_id IS NULL {f"AND t.{span}" if span else ""}
+        ) s
+        ON {_on_key(table)} {f"AND t.{span}" if span else ""}
+        WHEN MATCHED AND s.gone THEN DELETE
+        WHEN MATCHED {"" if table.replaced else f"AND ({_differs(table)})"} THEN
+          UPDATE SET {", ".join(f"{name} = {_new_value(name)}" for name in table.values)}
+        WHEN NOT MATCHED AND NOT s.gone THEN
+          INSERT ({names}) VALUES ({", ".join(f"s.{name}" for name in table.names)})"""
+
+
+def totals_query(table: Table, places: Places) -> str:
+    """One row: what the target holds for the scope."""
+    return (
+        f"SELECT COUNT(*) AS n, IFNULL(SUM({table.tickets}), 0) AS tickets,"
+        f" IFNULL(SUM({table.revenue}), 0) AS revenue FROM ({places.in_scope()})"
+    )
+
+
+def stored_tickets_query(target: str) -> str:
+    """One row: tickets in all and of the events in @scope. In the write mode `stream` an event's newest row counts."""
+    return f"""
+        SELECT IFNULL(SUM(total_tickets), 0) AS total,
+               IFNULL(SUM(IF(event_id IN UNNEST(@scope), total_tickets, 0)), 0) AS in_scope
+        FROM (SELECT event_id, total_tickets,
+                     ROW_NUMBER() OVER (PARTITION BY event_id ORDER BY last_updated DESC) AS age FROM {target})
+        WHERE age = 1"""
+
+
+def stored_rows_query(table: Table, target: str) -> str:
+    """The target's rows of the events in @scope: key and compared columns, as text."""
+    texts = ", ".join(f"CAST({name} AS STRING) AS {name}" for name in (*table.key, *table.compared))
+    return f"SELECT {texts} FROM {target} WHERE event_id IN UNNEST(@scope)"
+
+
+def json_rows(table: Table, summary: Summary) -> Iterator[bytes]:
+    """A Summary's rows as lines of JSON. Numbers go as text: as JSON numbers they would be rounded to doubles."""
+    for row in table.rows(summary):
+        yield json.dumps(dict(zip(table.names, row, strict=True)), ensure_ascii=False).encode() + b"\n"
+
+
+def stream_chunks(table: Table, summary: Summary) -> Iterator[list[dict[str, str | None]]]:
+    """A Summary's rows in pieces under the limits of insertAll (10 MB and 50,000 rows; 500 rows are advised)."""
+    chunk: list[dict[str, str | None]] = []
+    size = 0
+    for row in table.rows(summary):
+        length = sum(len(value.encode()) for value in row if value is not None)
+        if chunk and (len(chunk) == _STREAM_ROWS or size + length > _STREAM_BYTES):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(dict(zip(table.names, row, strict=True)))
+        size += length
+    if chunk:
+        yield chunk
+
+
+def compare(table: Table, summary: Summary, stored: Iterator[tuple[str | None, ...]]) -> TableChanges:
+    """Count what the MERGE would do, from the stored rows in scope (see `stored_rows_query`)."""
+    width = len(table.key)
+    columns = (*table.key, *table.compared)
+    positions = [table.names.index(name) for name in columns]
+    coming = {row[:width]: tuple(row[i] for i in positions) for row in table.rows(summary)}
+    changes = TableChanges()
+    for old in stored:
+        new = coming.pop(old[:width], None)
+        if new is None:
+            changes.deleted += 1
+        else:
+            new = _with_old_name(columns, new, old)
+            if _values(table, columns, new) == _values(table, columns, old):
+                changes.unchanged += 1
+                continue
+            changes.updated += 1
+        if len(changes.examples) < MAX_EXAMPLES:
+            changes.examples.append(example(columns, table, old, new))
+    changes.inserted = len(coming)
+    rest = MAX_EXAMPLES - len(changes.examples)
+    changes.examples += [example(columns, table, None, new) for new in list(coming.values())[:rest]]
+    return changes
+
+
+def _with_old_name(
+    columns: tuple[str, ...], new: tuple[str | None, ...], old: tuple[str | None, ...]
+) -> tuple[str | None, ...]:
+    pairs = zip(columns, new, old, strict=True)
+    return tuple(before if name == "event_name" and value is None else value for name, value, before in pairs)
+
+
+def _values(table: Table, columns: tuple[str, ...], row: tuple[str | None, ...]) -> tuple[object, ...]:
+    """A row with its numbers as numbers: the stores don't write them alike."""
+    numeric = {c.name for c in table.columns if c.type in (ColumnType.INTEGER, ColumnType.AMOUNT)}
+    pairs = zip(columns, row, strict=True)
+    return tuple(Decimal(value) if name in numeric and value is not None else value for name, value in pairs)
+
+
+def _on_key(table: Table) -> str:
+    return " AND ".join(f"t.{key} = s.{key}" for key in table.key)
+
+
+def _new_value(name: str) -> str:
+    """An event that came without a name keeps the one that the store has."""
+    return "COALESCE(s.event_name, t.event_name)" if name == "event_name" else f"s.{name}"
+
+
+def _differs(table: Table) -> str:
+    return " OR ".join(f"{_new_value(name)} IS DISTINCT FROM t.{name}" for name in table.compared)

@@ -1,0 +1,178 @@
+"""The PostgreSQL engine: DATABASE_URL or the Cloud SQL connector, one a process, and bounded transactions on it."""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from pg8000.exceptions import Error as DriverError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from etl.database_url import DatabaseUrl
+from etl.deadline import Deadline
+from etl.errors import ConfigurationError, StoreUnavailableError
+from etl.settings import Settings
+
+DRIVER = "postgresql+pg8000"
+_GRACE_SECONDS = 5.0
+"""How much longer than the server the client waits for it: the server's own message is the better one."""
+_IDLE_SECONDS = 30.0
+_engines: dict[tuple[object, ...], sa.Engine] = {}
+_lock = threading.Lock()
+
+
+def engine_for(settings: Settings) -> sa.Engine:
+    """The process's engine for these settings; made on the first call, which connects to nothing.
+
+    Never call it at import: functions-framework forks after it has loaded the function, and neither a pool nor a
+    Connector survives that.
+    """
+    key = (
+        settings.database_url,
+        settings.instance_connection_name,
+        settings.db_user,
+        settings.db_pass,
+        settings.db_name,
+        settings.db_iam_auth,
+        settings.db_ip_type,
+        settings.cloud_sql_admin_endpoint,
+    )
+    with _lock:
+        if key not in _engines:
+            _engines[key] = _make_engine(settings)
+        return _engines[key]
+
+
+def _make_engine(settings: Settings) -> sa.Engine:
+    pool: dict[str, Any] = {
+        "pool_size": 2,
+        "max_overflow": 4,
+        "pool_timeout": 30,
+        # While an instance is scaled down its sockets die unnoticed.
+        "pool_pre_ping": True,
+        "pool_recycle": 300,
+    }
+    if settings.database_url is not None:
+        engine = _direct_engine(settings.database_url, pool)
+    else:
+        from etl.cloud_sql import connection_maker
+
+        engine = sa.create_engine(f"{DRIVER}://", creator=connection_maker(settings), **pool)
+    # The driver keeps its time-out to connect for every later read.
+    sa.event.listen(engine, "connect", lambda connection, _: bound_silence(connection, _IDLE_SECONDS))
+    return engine
+
+
+def _direct_engine(url: DatabaseUrl, pool: dict[str, Any]) -> sa.Engine:
+    return sa.create_engine(
+        sa.URL.create(DRIVER, url.user, url.password, url.host, url.port if url.host else None, url.database),
+        connect_args={
+            "timeout": url.connect_timeout,
+            "tcp_keepalive": True,
+            "application_name": url.application_name,
+            "ssl_context": _ssl_context(url),
+            **({"unix_sock": url.unix_sock} if url.unix_sock else {}),
+        },
+        **pool,
+    )
+
+
+def _ssl_context(url: DatabaseUrl) -> ssl.SSLContext | bool | None:
+    """What pg8000 takes for libpq's sslmode: False never, None where the server offers it, a context always.
+
+    As in libpq, `require` with a root certificate verifies it too.
+    """
+    if url.unix_sock or url.sslmode == "disable":
+        return False
+    if url.sslmode in ("allow", "prefer"):
+        return None
+    if url.sslrootcert is not None and not Path(url.sslrootcert).is_file():
+        raise ConfigurationError(f"DATABASE_URL names sslrootcert={url.sslrootcert}: there is no such file")
+    context = ssl.create_default_context(cafile=url.sslrootcert)
+    context.check_hostname = url.sslmode == "verify-full"
+    if url.sslmode == "require" and url.sslrootcert is None:
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def bound_silence(connection: Any, seconds: float) -> None:
+    """How long the driver waits for a word from the server: pg8000 has no public way to change it."""
+    connection._usock.settimeout(seconds)
+
+
+@contextmanager
+def transaction(engine: sa.Engine, deadline: Deadline) -> Iterator[sa.Connection]:
+    """A transaction that ends by the deadline: the server stops its statements, the client its waits.
+
+    Raises StoreUnavailableError for whatever the database or the way to it refuses.
+    """
+    with explained_errors(), engine.connect() as connection:
+        driver_connection = connection.connection.driver_connection
+        seconds = deadline.remaining()
+        bound_silence(driver_connection, seconds + _GRACE_SECONDS)
+        try:
+            with connection.begin():
+                connection.execute(
+                    sa.text(
+                        "SELECT set_config('statement_timeout', :timeout, true),"
+                        " set_config('idle_in_transaction_session_timeout', '60s', true)"
+                    ),
+                    {"timeout": f"{max(int(seconds * 1000), 1)}ms"},
+                )
+                yield connection
+        finally:
+            if not connection.closed and not connection.invalidated:
+                bound_silence(driver_connection, _IDLE_SECONDS)
+
+
+@contextmanager
+def explained_errors() -> Iterator[None]:
+    """Turn what SQLAlchemy, pg8000 or the connector raise into a StoreUnavailableError for people."""
+    try:
+        yield
+    except (SQLAlchemyError, DriverError, OSError) as error:
+        raise StoreUnavailableError(explain(error), sqlstate=sqlstate_of(error)) from None
+
+
+_HINTS: dict[str, str] = {
+    "28": "check user and password (or the IAM user, and roles/cloudsql.instanceUser)",
+    "3D": "there is no such database: create it, or check its name",
+    "42501": "the user lacks a right there: grant it (on PostgreSQL 15+ nobody may create tables in schema public)",
+    "53": "the server is out of disk, memory or connections",
+    "57014": "the statement took longer than the run had left",
+    "22003": "an existing table's column is too narrow for the sum",
+    "25006": "the server is read-only: check that it isn't a replica",
+}
+
+
+def explain(error: BaseException) -> str:
+    """A database error in a sentence: the server's message, its SQLSTATE and a hint. No statement, no parameters."""
+    fields = _server_fields(error)
+    if fields is None:
+        cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+        return (
+            f"PostgreSQL can't be reached, or the connection broke off ({type(cause).__name__}). Check DATABASE_URL or "
+            "INSTANCE_CONNECTION_NAME, and that the server is up and reachable from here."
+        )
+    state = fields.get("C", "")
+    hint = next((hint for prefix, hint in _HINTS.items() if state.startswith(prefix)), None)
+    return f"PostgreSQL: {fields.get('M', 'error')} (SQLSTATE {state})" + (f": {hint}" if hint else "")
+
+
+def sqlstate_of(error: BaseException) -> str | None:
+    """The server's SQLSTATE; classes differ between a direct engine and the connector, codes don't."""
+    return (_server_fields(error) or {}).get("C")
+
+
+def _server_fields(error: BaseException) -> dict[str, str] | None:
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    fields = cause.args[0] if cause is not None and cause.args else None
+    return fields if isinstance(fields, dict) else None
+
+
+ConnectionMaker = Callable[[], Any]

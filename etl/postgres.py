@@ -1,0 +1,259 @@
+"""Load a Summary into PostgreSQL: COPY into staging, set-based upserts, one transaction."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import Any
+
+import sqlalchemy as sa
+
+from etl.database import transaction
+from etl.deadline import Deadline
+from etl.errors import EtlError, StoreUnavailableError
+from etl.logs import log_warning
+from etl.stores import MAX_EXAMPLES, LoadResult, ScopeTotals, StoredTickets, TableChanges, example
+from etl.tables import AMOUNT_DECIMALS, EVENT_SALES_SUMMARY, TABLES, ColumnType, Table
+from etl.transform import Summary
+
+_CHUNK_BYTES = 65_536
+_CREATE_LOCK = 0x7665726974  # "verit": two first runs at once must not both create the tables
+_TYPES: dict[ColumnType, sa.types.TypeEngine[Any]] = {
+    ColumnType.TEXT: sa.Text(),
+    ColumnType.INTEGER: sa.BigInteger(),
+    ColumnType.AMOUNT: sa.Numeric(38, 9),
+    ColumnType.DATE: sa.Date(),
+    ColumnType.TIME: sa.DateTime(timezone=True),
+}
+metadata = sa.MetaData()
+for _table in TABLES:
+    sa.Table(
+        _table.name,
+        metadata,
+        *(
+            sa.Column(column.name, _TYPES[column.type], primary_key=column.name in _table.key, nullable=column.nullable)
+            for column in _table.columns
+        ),
+    )
+
+
+def create_tables(connection: sa.Connection, tables: sa.MetaData) -> None:
+    """Create what is missing. Needs the right to create only where something is."""
+    names = set(sa.inspect(connection).get_table_names())
+    if not names.issuperset(tables.tables):
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CREATE_LOCK)))
+        tables.create_all(connection)
+
+
+def load_postgres(
+    summary: Summary,
+    engine: sa.Engine,
+    deadline: Deadline,
+    *,
+    dry_run: bool = False,
+    before_commit: Callable[[sa.Connection, LoadResult], None] = lambda _connection, _result: None,
+) -> LoadResult:
+    """Make PostgreSQL hold exactly the Summary for the events in its scope, or tell what that would change.
+
+    One transaction, which a dry run rolls back. `before_commit` runs in it, last.
+    Raises StoreUnavailableError where the database refuses, or holds something else after the load than the Summary.
+    """
+    started = time.perf_counter()
+    result = LoadResult("postgres", "dry_run" if dry_run else "success")
+    with transaction(engine, deadline) as connection:
+        create_tables(connection, metadata)
+        for table in TABLES:
+            _stage(connection, table, summary, deadline)
+        _keep_names(connection)
+        for table in reversed(TABLES):
+            result.changes[table.name] = _apply(connection, table, dry_run=dry_run)
+        if dry_run:
+            connection.rollback()
+        else:
+            _reconcile(connection, summary, result)
+            before_commit(connection, result)
+    result.seconds = time.perf_counter() - started
+    return result
+
+
+def stored_tickets(engine: sa.Engine, scope: tuple[str, ...], deadline: Deadline) -> StoredTickets:
+    """The tickets that PostgreSQL holds, in all and in scope; 0 where there is no table yet."""
+    with transaction(engine, deadline) as connection:
+        if not sa.inspect(connection).has_table(EVENT_SALES_SUMMARY.name):
+            return StoredTickets(0, 0)
+        table = metadata.tables[EVENT_SALES_SUMMARY.name]
+        total = sa.func.sum(table.c.total_tickets)
+        in_scope = total.filter(table.c.event_id == sa.func.any(sa.bindparam("scope", list(scope), sa.ARRAY(sa.Text))))
+        everything, scoped = connection.execute(sa.select(total, in_scope)).one()
+    return StoredTickets(int(everything or 0), int(scoped or 0))
+
+
+def _staging(table: Table) -> str:
+    return f"etl_staging_{table.name}"
+
+
+def _stage(connection: sa.Connection, table: Table, summary: Summary, deadline: Deadline) -> None:
+    """COPY the Summary's rows into a temporary table of the target's own column types."""
+    staging = _staging(table)
+    connection.exec_driver_sql(f"CREATE TEMPORARY TABLE {staging} (LIKE {table.name}) ON COMMIT DROP")
+    cursor: Any = connection.connection.cursor()  # pg8000's, whose `execute` takes the stream of a COPY
+    try:
+        cursor.execute(
+            f"COPY {staging} ({', '.join(table.names)}) FROM STDIN",
+            stream=_copy_chunks(table, summary, deadline),
+        )
+    except EtlError:
+        # The server still waits for the rest of the rows: a rollback would fail, and hide why.
+        connection.invalidate()
+        raise
+    finally:
+        cursor.close()
+    connection.exec_driver_sql(f"ANALYZE {staging}")
+
+
+def _copy_chunks(table: Table, summary: Summary, deadline: Deadline) -> Iterator[str]:
+    """Rows in COPY's text format, in pieces large enough not to cost a system call a row."""
+    lines: list[str] = []
+    size = 0
+    for row in table.rows(summary):
+        line = "\t".join(map(_copy_text, row))
+        lines.append(line)
+        size += len(line)
+        if size >= _CHUNK_BYTES:
+            deadline.check()
+            yield "\n".join(lines) + "\n"
+            lines, size = [], 0
+    if lines:
+        yield "\n".join(lines) + "\n"
+
+
+_COPY_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+
+
+@lru_cache(maxsize=4096)
+def _copy_text(value: str | None) -> str:
+    """A value in COPY's text format. Cached: an event's id stands in each of its rows."""
+    return "\\N" if value is None else value.translate(_COPY_ESCAPES)
+
+
+def _keep_names(connection: sa.Connection) -> None:
+    """An event that came without a name keeps the one that the store has."""
+    name = EVENT_SALES_SUMMARY.name
+    connection.exec_driver_sql(
+        f"UPDATE {_staging(EVENT_SALES_SUMMARY)} s SET event_name = t.event_name FROM {name} t"
+        " WHERE t.event_id = s.event_id AND s.event_name IS NULL AND t.event_name IS NOT NULL"
+    )
+
+
+def _apply(connection: sa.Connection, table: Table, *, dry_run: bool) -> TableChanges:
+    """Delete what is no longer there, insert and update what is; only count it in a dry run."""
+    changes = TableChanges()
+    changes.deleted = _delete(connection, table, dry_run=dry_run)
+    on_key = " AND ".join(f"t.{name} = s.{name}" for name in table.key)
+    old = ", ".join(f"t.{name}" for name in table.compared)
+    new = ", ".join(f"s.{name}" for name in table.compared)
+    is_new, differs = f"t.{table.key[0]} IS NULL", f"({old}) IS DISTINCT FROM ({new})"
+    changed = (
+        f"SELECT s.*, {is_new} AS is_new, {differs} AS differs"
+        f" FROM {_staging(table)} s LEFT JOIN {table.name} t ON {on_key}"
+        + ("" if table.replaced else f" WHERE {is_new} OR {differs}")
+    )
+    upsert = (
+        f"INSERT INTO {table.name} ({', '.join(table.names)}) SELECT {', '.join(table.names)} FROM changed"
+        f" ORDER BY {', '.join(table.key)} ON CONFLICT ({', '.join(table.key)}) DO UPDATE SET "
+        + ", ".join(f"{name} = excluded.{name}" for name in table.values)
+    )
+    parts = [f"changed AS ({changed})"] + ([] if dry_run else [f"upserted AS ({upsert})"])
+    staged = f"(SELECT count(*) FROM {_staging(table)})"
+    inserted, updated, rows = connection.exec_driver_sql(
+        f"WITH {', '.join(parts)} SELECT count(*) FILTER (WHERE is_new),"
+        f" count(*) FILTER (WHERE NOT is_new AND differs), {staged} FROM changed"
+    ).one()
+    changes.inserted, changes.updated, changes.unchanged = inserted, updated, rows - inserted - updated
+    if dry_run:
+        changes.examples = _examples(connection, table, on_key, f"{is_new} OR {differs}")
+    return changes
+
+
+def _gone(table: Table, target: str) -> str:
+    """The condition for rows of the target in scope that the Summary doesn't have."""
+    on_key = " AND ".join(f"{target}.{name} = s.{name}" for name in table.key)
+    return (
+        f"{target}.event_id IN (SELECT event_id FROM {_staging(EVENT_SALES_SUMMARY)})"
+        f" AND NOT EXISTS (SELECT 1 FROM {_staging(table)} s WHERE {on_key})"
+    )
+
+
+def _delete(connection: sa.Connection, table: Table, *, dry_run: bool) -> int:
+    gone = f"FROM {table.name} t WHERE {_gone(table, 't')}"
+    if dry_run:
+        return int(connection.exec_driver_sql(f"SELECT count(*) {gone}").scalar_one())
+    return connection.exec_driver_sql(f"DELETE {gone}").rowcount
+
+
+def _examples(connection: sa.Connection, table: Table, on_key: str, is_changed: str) -> list[dict[str, Any]]:
+    """Up to 20 rows that would change, as text: what they are now, and what they would be."""
+    columns = (*table.key, *table.compared)
+    old = ", ".join(f"t.{name}::text" for name in columns)
+    new = ", ".join(f"s.{name}::text" for name in columns)
+    order = ", ".join(map(str, range(1, len(table.key) + 1)))
+    changed = connection.exec_driver_sql(
+        f"SELECT {new}, {old} FROM {_staging(table)} s LEFT JOIN {table.name} t ON {on_key}"
+        f" WHERE {is_changed} ORDER BY {order} LIMIT {MAX_EXAMPLES}"
+    ).all()
+    rest = MAX_EXAMPLES - len(changed)
+    gone = connection.exec_driver_sql(
+        f"SELECT {old} FROM {table.name} t WHERE {_gone(table, 't')} ORDER BY {order} LIMIT {rest}"
+    ).all()
+    width = len(columns)
+    return [example(columns, table, tuple(row[width:]), tuple(row[:width])) for row in changed] + [
+        example(columns, table, tuple(row), None) for row in gone
+    ]
+
+
+def _reconcile(connection: sa.Connection, summary: Summary, result: LoadResult) -> None:
+    """Read back what the tables hold for the scope; raises where it isn't the Summary."""
+    started = time.perf_counter()
+    rounded = _rounded_columns(connection)
+    if rounded:
+        log_warning(
+            "Postgres amounts rounded",
+            database="postgres",
+            columns=rounded,
+            error="these columns were made with fewer than 9 decimals, so that amounts are rounded on their way in; "
+            "change their type to numeric(38,9) to keep them exact",
+        )
+    for table, rows in zip(TABLES, (len(summary.events), summary.daily_count), strict=True):
+        scope = f"SELECT event_id FROM {_staging(EVENT_SALES_SUMMARY)}"
+        stored = _totals(connection, table, f"{table.name} WHERE event_id IN ({scope})")
+        expected = ScopeTotals(rows, summary.total_tickets, summary.total_revenue)
+        if rounded:
+            expected = _totals(connection, table, _staging(table))
+        result.reconciled[table.name] = stored
+        if stored != expected:
+            raise StoreUnavailableError(
+                f"PostgreSQL: {table.name} holds {stored} after the load, and should hold {expected}; nothing was "
+                "changed. Look for a trigger or a rule on the table."
+            )
+    result.reconcile_seconds = time.perf_counter() - started
+
+
+def _totals(connection: sa.Connection, table: Table, source: str) -> ScopeTotals:
+    rows, tickets, revenue = connection.exec_driver_sql(
+        f"SELECT count(*), coalesce(sum({table.tickets}), 0), coalesce(sum({table.revenue}), 0) FROM {source}"
+    ).one()
+    return ScopeTotals(rows, int(tickets), revenue)
+
+
+def _rounded_columns(connection: sa.Connection) -> list[str]:
+    """Amount columns with fewer than 9 decimals: tables of the earlier Veritix ETL."""
+    inspector = sa.inspect(connection)
+    return [
+        f"{table.name}.{column['name']}"
+        for table in TABLES
+        for column in inspector.get_columns(table.name)
+        if column["name"] == table.revenue
+        and isinstance(scale := getattr(column["type"], "scale", None), int)
+        and scale < AMOUNT_DECIMALS
+    ]

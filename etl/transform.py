@@ -1,0 +1,142 @@
+"""Fold records into a Summary. Pure.
+
+All sums are sums of whole numbers (amounts in 10^-9): exact, and the same in any order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+
+import msgspec
+
+from etl.errors import UpstreamError
+from etl.records import AMOUNT_LIMIT, INT64_LIMIT, EventRecord, TicketSaleRecord, from_nano
+
+Names = dict[str, str | None]
+"""Event id -> its last name that isn't empty, or None."""
+Days = dict[date, tuple[int, int]]
+"""Day -> (tickets, revenue in 10^-9)."""
+Groups = dict[str, Days]
+"""Event id -> its days."""
+
+
+class EventSummary(msgspec.Struct, frozen=True, gc=False):
+    """A row of `event_sales_summary`; `revenue_nano` is in 10^-9."""
+
+    event_id: str
+    event_name: str | None
+    total_tickets: int
+    revenue_nano: int
+
+    @property
+    def total_revenue(self) -> Decimal:
+        """The event's revenue, exact to 9 decimals."""
+        return from_nano(self.revenue_nano)
+
+
+class DailySales(msgspec.Struct, frozen=True, gc=False):
+    """A row of `daily_ticket_sales`; `revenue_nano` is in 10^-9."""
+
+    event_id: str
+    sale_date: date
+    tickets_sold: int
+    revenue_nano: int
+
+    @property
+    def revenue(self) -> Decimal:
+        """The day's revenue, exact to 9 decimals."""
+        return from_nano(self.revenue_nano)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What both stores are to hold for the events in its scope, and all that the loaders know.
+
+    `events` are in the order of their ids. `last_updated` is the run's time, in UTC.
+    """
+
+    events: tuple[EventSummary, ...]
+    last_updated: datetime
+    _groups: Groups
+
+    @property
+    def scope(self) -> tuple[str, ...]:
+        """The ids of the events it speaks of; all others are left as they are."""
+        return tuple(event.event_id for event in self.events)
+
+    @property
+    def daily_count(self) -> int:
+        """How many daily rows there are."""
+        return sum(map(len, self._groups.values()))
+
+    @property
+    def total_tickets(self) -> int:
+        """Tickets of all events."""
+        return sum(event.total_tickets for event in self.events)
+
+    @property
+    def total_revenue(self) -> Decimal:
+        """Revenue of all events, exact to 9 decimals."""
+        return from_nano(sum(event.revenue_nano for event in self.events))
+
+    def daily(self) -> Iterator[DailySales]:
+        """The daily rows, in the order of event id and day."""
+        for event in self.events:
+            for day, (tickets, revenue) in sorted(self._groups.get(event.event_id, {}).items()):
+                yield DailySales(event.event_id, day, tickets, revenue)
+
+
+def fold_events(records: Iterable[EventRecord]) -> Names:
+    """The events that are listed, with their names."""
+    names: Names = {}
+    for record in records:
+        names[record.event_id] = record.event_name or names.get(record.event_id)
+    return names
+
+
+def fold_sales(records: Iterable[TicketSaleRecord]) -> Groups:
+    """Tickets and revenue by event and day."""
+    groups: Groups = {}
+    for record in records:
+        days = groups.get(record.event_id)
+        if days is None:
+            groups[record.event_id] = days = {}
+        day = record.sale_date
+        total = days.get(day)
+        if total is None:
+            days[day] = (record.quantity, record.total_nano)
+        else:
+            days[day] = (total[0] + record.quantity, total[1] + record.total_nano)
+    return groups
+
+
+def summarise(names: Names, groups: Groups, last_updated: datetime) -> Summary:
+    """A row for every event that is listed or sold, and its days.
+
+    Raises UpstreamError where a sum is beyond what the stores can hold: int64 tickets, 29 digits of revenue.
+    """
+    events = tuple(
+        _total(event_id, names.get(event_id), groups.get(event_id, {})) for event_id in sorted(names.keys() | groups)
+    )
+    return Summary(events, last_updated, groups)
+
+
+def _total(event_id: str, name: str | None, days: Days) -> EventSummary:
+    sums = [*days.values(), (sum(t for t, _ in days.values()), sum(r for _, r in days.values()))]
+    for tickets, revenue in sums:
+        if not -INT64_LIMIT <= tickets < INT64_LIMIT or not -AMOUNT_LIMIT < revenue < AMOUNT_LIMIT:
+            raise UpstreamError(
+                f"the sales of event {event_id!r} add up to more than the stores can hold (64 bits of tickets, 29 "
+                "digits of revenue before the point): some of them can't be right"
+            )
+    return EventSummary(event_id, name, *sums[-1])
+
+
+def transform_summary(
+    events: Iterable[EventRecord], sales: Iterable[TicketSaleRecord], last_updated: datetime
+) -> Summary:
+    """Events and sales -> the two summaries. One pass; any iterables will do. `last_updated` is the run's UTC time."""
+    return summarise(fold_events(events), fold_sales(sales), last_updated)
