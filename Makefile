@@ -1,0 +1,67 @@
+.POSIX:
+# Everything happens in $(VENV), which is made once, and again whenever requirements-dev.txt changes.
+PYTHON = python3
+VENV = .venv
+BIN = $(VENV)/bin
+INSTALLED = $(VENV)/installed
+# For `make etl` and `make test`: further arguments, such as ARGS=--dry-run or ARGS="-k postgres".
+ARGS =
+# For `make serve`: no serves the bare function, with only what the environment names.
+SANDBOX = yes
+# For `make requirements`: --upgrade takes the newest versions instead of keeping those that still fit.
+UPGRADE =
+
+.PHONY: help run serve etl test lint format requirements clean
+
+help:
+	@echo "make run           the whole pipeline once, on real parts on this machine; shows what was loaded"
+	@echo "make serve         the same parts and the function, until Ctrl-C; SANDBOX=no: the function alone"
+	@echo "make etl           one run against what the environment names; ARGS=--dry-run, ARGS=--force"
+	@echo "make test          linters, types and all tests; ARGS=\"-k NAME\" for some of them"
+	@echo "make lint, format  the linters and types alone; make the code look as they want it"
+	@echo "make requirements  compile requirements*.in into requirements*.txt; UPGRADE=--upgrade"
+	@echo "make clean         delete what the others made"
+	@echo "PYTHON=python3.13 chooses the Python (3.11 or newer), VENV=DIR where the environment is made."
+
+run: $(INSTALLED)
+	@$(BIN)/python -m tests.sandbox run
+
+serve: $(INSTALLED)
+	@$(BIN)/python -m tests.sandbox serve --sandbox $(SANDBOX)
+
+etl: $(INSTALLED)
+	@$(BIN)/python -m etl $(ARGS)
+
+test: lint
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+# What the tests run must be what is deployed. The BigQuery emulator holds some shared packages back (protobuf):
+# so the larger set is compiled first, and the deployed one takes its versions from there.
+COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url
+requirements:
+	@set -e; tools=$$(mktemp -d); trap 'rm -rf "$$tools"' EXIT; \
+	$(PYTHON) -m venv "$$tools"; "$$tools/bin/python" -m pip install --quiet --disable-pip-version-check uv; \
+	"$$tools"/bin/$(COMPILE) $(UPGRADE) requirements-dev.in --output-file requirements-dev.txt; \
+	"$$tools"/bin/$(COMPILE) $(UPGRADE) requirements.in --constraints requirements-dev.txt \
+		--output-file requirements.txt
+
+$(INSTALLED): requirements-dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "This needs Python 3.11 or newer, and '$(PYTHON)' isn't. Name one: make PYTHON=/path/to/python3.11 ..." >&2; \
+		exit 1; \
+	}
+	@$(PYTHON) tests/sandbox/install.py $(VENV) requirements-dev.txt
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .sandbox .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

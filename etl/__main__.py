@@ -1,0 +1,127 @@
+"""python -m etl: one run from a shell, with a progress line on a terminal."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from etl.errors import EtlError
+from etl.extract import Tally
+from etl.logs import configure_logs
+from etl.pipeline import RunOptions, run_etl_once
+from etl.report import RunReport
+from etl.settings import Settings
+
+_NAMES = {"events": "events", "ticket_sales": "ticket sales"}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run once against what the environment names. 0 if that succeeded, else 1."""
+    parser = argparse.ArgumentParser(prog="python -m etl", description="Run the ETL once, as the environment says.")
+    parser.add_argument("--dry-run", action="store_true", help="tell what would change, and write nothing")
+    parser.add_argument("--force", action="store_true", help="load in spite of the guards")
+    chosen = parser.parse_args(arguments)
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    bars = _bars()
+    try:
+        configure_logs("INFO", None if bars is None else _PlainFormatter())
+        settings = Settings.from_env(os.environ)
+        configure_logs(settings.log_level if bars is None else "WARNING", None if bars is None else _PlainFormatter())
+        options = RunOptions(
+            dry_run=chosen.dry_run,
+            force=chosen.force,
+            trigger="cli",
+            is_terminating=stopped.is_set,
+            progress=bars.show if bars is not None else lambda _: None,
+        )
+        report = run_etl_once(settings, options)
+    except EtlError as error:
+        _close(bars)
+        print(f"failed: {error.code}: {error}", file=sys.stderr)
+        return 1
+    _close(bars)
+    print(format_report(report))
+    return 0
+
+
+class _PlainFormatter(logging.Formatter):
+    """A log record for a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields: dict[str, Any] = getattr(record, "fields", {})
+        return f"{record.levelname.lower()}: {record.getMessage()}" + (f" {fields}" if fields else "")
+
+
+class _Bars:
+    """A progress line a dataset: records, records a second, pages, and the share of the declared total."""
+
+    def __init__(self, make: Callable[..., Any]) -> None:
+        self._make = make
+        self._bars: dict[str, Any] = {}
+        self._shown: dict[str, int] = {}
+
+    def show(self, tally: Tally) -> None:
+        """Called after each page."""
+        name = tally.dataset
+        if name not in self._bars:
+            self._bars[name] = self._make(desc=_NAMES[name], unit=" records", total=tally.first_total, leave=True)
+        bar = self._bars[name]
+        bar.total = tally.last_total
+        bar.set_postfix(pages=tally.pages, refresh=False)
+        bar.update(tally.read - self._shown.get(name, 0))
+        self._shown[name] = tally.read
+
+    def close(self) -> None:
+        for bar in self._bars.values():
+            bar.close()
+
+
+def _bars() -> _Bars | None:
+    """None without a terminal, or without tqdm, which is a development dependency: then the log lines tell."""
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        return None
+    return _Bars(tqdm) if sys.stderr.isatty() else None
+
+
+def _close(bars: _Bars | None) -> None:
+    if bars is not None:
+        bars.close()
+
+
+def format_report(report: RunReport) -> str:
+    """A report for people."""
+    read = (
+        f"{report.events_count} events, {report.sales_count} ticket sales ({report.duplicates_count} read twice,"
+        f" {report.rejected_count} rejected, {report.undated_count} undated)"
+    )
+    totals = (
+        f"{report.total_tickets} tickets, {report.total_revenue} revenue,"
+        f" {report.event_summary_count} events, {report.daily_sales_count} daily rows"
+    )
+    lines = [
+        f"run {report.run_id}: {report.status} in {report.duration_seconds:.1f} s",
+        f"  read    {read}",
+        f"  totals  {totals}",
+    ]
+    for name, result in report.stores.items():
+        for table, changes in result.changes.items():
+            lines.append(
+                f"  {name:8}  {table}: {changes.inserted} inserted, {changes.updated} updated,"
+                f" {changes.deleted} deleted, {changes.unchanged} unchanged"
+            )
+    stages = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in report.stages.items())
+    return "\n".join([*lines, f"  stages  {stages}"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

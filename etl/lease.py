@@ -1,0 +1,76 @@
+"""Keep a run's lease while the run lives, and give it back when the platform ends the process."""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from etl.deadline import Deadline
+from etl.errors import AlreadyRunningError, EtlError, TerminatedError
+from etl.logs import log_error, log_warning
+from etl.run_log import RENEW_SECONDS, RunLog
+
+_POLL_SECONDS = 0.25
+_CALL_SECONDS = 15.0
+
+
+class LeaseKeeper:
+    """A thread beside the run: renews the lease every 20 s, and looks whether the process is being terminated.
+
+    On either bad news it cancels the run's deadline, so that the run ends at its next step. On termination it first
+    calls `on_termination`: the run itself may be stuck in a wait that outlasts the process.
+    """
+
+    def __init__(
+        self,
+        run_log: RunLog,
+        deadline: Deadline,
+        is_terminating: Callable[[], bool],
+        on_termination: Callable[[TerminatedError], None],
+    ) -> None:
+        self._run_log = run_log
+        self._deadline = deadline
+        self._is_terminating = is_terminating
+        self._on_termination = on_termination
+        self._stopped = threading.Event()
+        context = contextvars.copy_context()
+        self._thread = threading.Thread(target=context.run, args=(self._watch,), name="lease", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self._stopped.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        renew_at = time.monotonic() + RENEW_SECONDS
+        while not self._stopped.wait(_POLL_SECONDS):
+            if self._is_terminating():
+                error = TerminatedError("the platform ended this instance in mid-run; the next run does it again")
+                self._deadline.cancel(error)
+                self._report(error)
+                return
+            if time.monotonic() >= renew_at:
+                renew_at = time.monotonic() + RENEW_SECONDS
+                self._renew()
+
+    def _report(self, error: TerminatedError) -> None:
+        try:
+            self._on_termination(error)
+        except EtlError as failure:
+            log_error("ETL termination not recorded", error=str(failure))
+
+    def _renew(self) -> None:
+        try:
+            self._run_log.renew(Deadline(_CALL_SECONDS))
+        except AlreadyRunningError as error:
+            self._deadline.cancel(error)
+        except EtlError as error:
+            # The next renewal may do; if none does, the check in the load's transaction tells.
+            log_warning("ETL lease not renewed", error=str(error))

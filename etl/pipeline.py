@@ -1,0 +1,390 @@
+"""One run: gather, compute, apply, report. The composition root: here, and only here, the parts meet."""
+
+from __future__ import annotations
+
+import gc
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from etl.api import Api, BrokenPageError, Token
+from etl.database import engine_for
+from etl.deadline import Deadline
+from etl.errors import ConfigurationError, EtlError, IncompleteExtractError, LoadFailedError, StoreUnavailableError
+from etl.extract import Extraction, Progress, extract_events_and_sales
+from etl.guards import check_rejects, check_schema, check_shrink
+from etl.lease import LeaseKeeper
+from etl.logs import LogContext, log_context, log_error, log_info, log_warning
+from etl.postgres import load_postgres
+from etl.postgres import stored_tickets as stored_in_postgres
+from etl.report import RunReport
+from etl.retry import MAX_ATTEMPTS
+from etl.run_log import Run, RunLog, run_log_for
+from etl.secret_manager import read_secret
+from etl.settings import Settings, read_token
+from etl.stores import LoadResult
+from etl.transform import Summary, fold_events, fold_sales, summarise
+
+T = TypeVar("T")
+RECORDING_SECONDS = 15.0
+"""How long the ledger may take to note how a run ended, whose own time may be up."""
+COUNTS = (
+    "events_count",
+    "sales_count",
+    "duplicates_count",
+    "rejected_count",
+    "undated_count",
+    "event_summary_count",
+    "daily_sales_count",
+)
+"""What the report, the ledger and the log say of a run alike."""
+_LOAD_FAILED = {"postgres": "Postgres load failed", "bigquery": "BigQuery load failed"}
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How one run is to go. `trigger` says for the ledger who asked for it."""
+
+    dry_run: bool = False
+    force: bool = False
+    trigger: str = "python"
+    progress: Progress = lambda _: None
+    is_terminating: Callable[[], bool] = lambda: False
+    trace: str | None = None
+    span_id: str | None = None
+
+
+def run_etl_once(settings: Settings | None = None, options: RunOptions | None = None) -> RunReport:
+    """One whole run; without settings, as the environment says.
+
+    Returns the report of a run that succeeded. Raises an EtlError otherwise, with the run's id, and for
+    LoadFailedError the state of each store in its details.
+    """
+    settings = settings or Settings.from_env(os.environ)
+    options = options or RunOptions()
+    started_at = datetime.now(UTC)
+    run = Run(new_run_id(started_at), started_at, options.trigger)
+    with log_context(LogContext(run.run_id, options.trace, options.span_id)), _collector_off():
+        log_info("ETL job started", trigger=run.trigger, dry_run=options.dry_run, force=options.force)
+        job = _Job(settings, options, run)
+        try:
+            job.execute()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets one of our errors
+            failure = error if isinstance(error, EtlError) else unexpected_error(error)
+            failure.run_id = run.run_id
+            log_error(
+                "ETL job failed",
+                status="failed",
+                code=failure.code,
+                error=str(failure),
+                duration_seconds=job.seconds(),
+            )
+            raise failure from None
+        _log_completed(job.report)
+        return job.report
+
+
+def new_run_id(now: datetime) -> str:
+    """Readable, in the order of time, and unique."""
+    return f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+
+
+class _Job:
+    """One run under way."""
+
+    def __init__(self, settings: Settings, options: RunOptions, run: Run) -> None:
+        self.report = RunReport(run.run_id, run.trigger, dry_run=options.dry_run, force=options.force)
+        self._settings = settings
+        self._options = options
+        self._run = run
+        self._started = time.perf_counter()
+        self._deadline = Deadline(settings.etl_deadline_seconds)
+        self._engine = engine_for(settings) if settings.uses_postgres else None
+        self._run_log: RunLog = run_log_for(self._engine)
+        self._extraction: Extraction | None = None
+
+    def seconds(self) -> float:
+        """Seconds since the run began."""
+        return round(time.perf_counter() - self._started, 3)
+
+    def execute(self) -> None:
+        """The run, under the lease and with its row in the ledger; a dry run goes without either."""
+        if self._options.dry_run:
+            self._work()
+            return
+        self._run_log.start(self._run, self._deadline)
+        try:
+            with LeaseKeeper(self._run_log, self._deadline, self._options.is_terminating, self._record_failure):
+                self._work()
+        except Exception as error:
+            self._record_failure(error if isinstance(error, EtlError) else unexpected_error(error))
+            raise
+        self._run.status = "success"
+        self._record(self._run)
+
+    def _work(self) -> None:
+        summary = self._gather()
+        self._guard(summary)
+        self._load(summary)
+        self.report.status = "dry_run" if self._options.dry_run else "success"
+        self.report.duration_seconds = self.seconds()
+
+    def _gather(self) -> Summary:
+        """Read both datasets and fold them."""
+        settings = self._settings
+        api = Api(settings, _token(settings, self._deadline), self._deadline)
+        zone = settings.etl_timezone
+        self._extraction = extraction = extract_events_and_sales(
+            api,
+            self._run.started_at.astimezone(zone).date(),
+            zone,
+            settings.nest_api_max_pages,
+            force=self._options.force,
+            progress=self._options.progress,
+        )
+        try:
+            with self._stage("extract"):
+                names = self._read_steadily(lambda: fold_events(extraction.events()))
+                groups = self._read_steadily(lambda: fold_sales(extraction.sales()))
+        finally:
+            api.close()
+            self.report.add_tallies(extraction.tallies)
+            self._note_counts()
+        with self._stage("transform"):
+            summary = summarise(names, groups, self._run.started_at)
+        tallies = extraction.tallies.values()
+        folded = sum(tally.folded for tally in tallies)
+        self.report.stages["extract"] -= folded
+        self.report.stages["transform"] += folded
+        self.report.stages["upstream_wait"] = sum(tally.waited for tally in tallies)
+        self.report.add_summary(summary)
+        self._note_counts()
+        _log_extracted(extraction, self.report)
+        return summary
+
+    def _read_steadily(self, read: Callable[[], T]) -> T:
+        """Read a dataset; once more if it drifted, and up to twice more if a large page broke off."""
+        drifts = breaks = 0
+        while True:
+            try:
+                return read()
+            except IncompleteExtractError as error:
+                drifts += 1
+                if drifts > 1:
+                    raise
+                log_warning("ETL extract drift", error=str(error), **error.details)
+            except BrokenPageError as error:
+                breaks += 1
+                if breaks >= MAX_ATTEMPTS:
+                    raise
+                log_warning("ETL extract broke off", error=str(error))
+                self._deadline.sleep(2.0 ** (breaks - 1))
+
+    def _guard(self, summary: Summary) -> None:
+        """Let every guard speak; `force` overrides them, and says so."""
+        assert self._extraction is not None  # noqa: S101 - for the type checker
+        settings, tallies = self._settings, self._extraction.tallies
+        before = self._run_log.totals(self._deadline).last_success
+        found_before = before.fields_found if before else {}
+        for name, tally in tallies.items():
+            self._run.fields_found[name] = tally.fields_found or found_before.get(name, {})
+        guards: list[Callable[[], None]] = [
+            *(partial(check_rejects, tally, settings.etl_max_reject_ratio) for tally in tallies.values()),
+            *(partial(check_schema, tally, found_before.get(name, {})) for name, tally in tallies.items()),
+            partial(self._guard_shrink, summary),
+        ]
+        for guard in guards:
+            try:
+                guard()
+            except StoreUnavailableError:
+                raise
+            except EtlError as error:
+                if not self._options.force:
+                    raise
+                log_warning("ETL guard overridden", code=error.code, error=str(error))
+
+    def _guard_shrink(self, summary: Summary) -> None:
+        assert self._extraction is not None  # noqa: S101
+        if self._engine is not None:
+            stored = stored_in_postgres(self._engine, summary.scope, self._deadline)
+        else:
+            from etl.bigquery import stored_tickets as stored_in_bigquery
+
+            stored = stored_in_bigquery(self._settings, summary.scope, self._deadline)
+        check_shrink(summary, self._extraction.tallies, stored, self._settings.etl_max_shrink_ratio)
+
+    def _load(self, summary: Summary) -> None:
+        """Load each store, whatever becomes of the other."""
+        for name, load in self._loaders(summary).items():
+            with self._stage(f"load_{name}"):
+                self.report.stores[name] = result = _load_store(name, load)
+            if not self._options.dry_run:
+                setattr(self._run, f"{name}_status", result.status)
+                self._log_loaded(result)
+        failed = [result for result in self.report.stores.values() if result.status == "failed"]
+        if failed:
+            raise LoadFailedError(
+                "; ".join(str(result.error) for result in failed),
+                stores={name: result.status for name, result in self.report.stores.items()},
+            )
+
+    def _loaders(self, summary: Summary) -> dict[str, Callable[[], LoadResult]]:
+        dry_run = self._options.dry_run
+        loaders: dict[str, Callable[[], LoadResult]] = {}
+        if (engine := self._engine) is not None:
+            sealed = replace(self._run, postgres_status="success")
+            loaders["postgres"] = lambda: load_postgres(
+                summary,
+                engine,
+                self._deadline,
+                dry_run=dry_run,
+                before_commit=lambda connection, _: self._run_log.seal(connection, sealed),
+            )
+        if self._settings.uses_bigquery:
+            from etl.bigquery import load_bigquery
+
+            loaders["bigquery"] = lambda: load_bigquery(
+                summary,
+                self._settings,
+                self._deadline,
+                self._run.run_id,
+                dry_run=dry_run,
+                before_write=lambda: self._run_log.renew(self._deadline),
+            )
+        return loaders
+
+    def _log_loaded(self, result: LoadResult) -> None:
+        if result.status == "failed":
+            log_error(_LOAD_FAILED[result.database], error=result.error)
+            return
+        log_info(
+            "ETL load completed",
+            database=result.database,
+            event_summary_count=self.report.event_summary_count,
+            daily_sales_count=self.report.daily_sales_count,
+            seconds=round(result.seconds, 3),
+        )
+
+    @contextmanager
+    def _stage(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.report.stages[name] = self.report.stages.get(name, 0.0) + time.perf_counter() - started
+
+    def _note_counts(self) -> None:
+        for name in COUNTS:
+            setattr(self._run, name, getattr(self.report, name))
+
+    def _record_failure(self, error: EtlError) -> None:
+        self._record(replace(self._run, status="failed", error_code=error.code, error_text=str(error)[:4000]))
+
+    def _record(self, run: Run) -> None:
+        """Write how the run ended. A ledger that can't be written is said in the log: it must not hide the outcome."""
+        ended = replace(
+            run,
+            finished_at=datetime.now(UTC),
+            duration_seconds=self.seconds(),
+        )
+        tallies = self._extraction.tallies.values() if self._extraction else ()
+        rejects = [reject for tally in tallies for reject in tally.rejects]
+        try:
+            self._run_log.finish(ended, rejects, Deadline(RECORDING_SECONDS))
+        except StoreUnavailableError as error:
+            log_error("ETL run not recorded", error=str(error))
+
+
+def _load_store(name: str, load: Callable[[], LoadResult]) -> LoadResult:
+    try:
+        return load()
+    except (StoreUnavailableError, ConfigurationError) as error:
+        return LoadResult(name, "failed", error=str(error))
+
+
+def _token(settings: Settings, deadline: Deadline) -> Token:
+    """The token, from where the settings say; one from Secret Manager can be read again."""
+    name = settings.nest_api_token_secret
+    if name is None:
+        return Token(lambda: settings.nest_api_token)
+
+    def read() -> str:
+        try:
+            return read_token(read_secret(name, settings.secret_manager_endpoint, deadline))
+        except ValueError as error:
+            raise ConfigurationError(f"the secret {name} {error}") from None
+
+    return Token(read, can_renew=True)
+
+
+def unexpected_error(error: Exception) -> EtlError:
+    """An error of ours. Its text may hold anything, so only its type and place are told."""
+    place = "unknown place"
+    trace = error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        place = f"{Path(code.co_filename).name}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return EtlError(
+        f"an unexpected {type(error).__name__} at {place}: this is a fault of the program, please report it"
+    )
+
+
+def _log_extracted(extraction: Extraction, report: RunReport) -> None:
+    for tally in extraction.tallies.values():
+        for reason, count in sorted(tally.reasons.items()):
+            example = next((r.item_id for r in tally.rejects if r.reason == reason), None)
+            log_warning(
+                "ETL records rejected",
+                dataset=tally.dataset,
+                reason=reason,
+                count=count,
+                example_id=example and example[:100],
+            )
+    log_info(
+        "ETL extract completed",
+        events_count=report.events_count,
+        sales_count=report.sales_count,
+        duplicates_count=report.duplicates_count,
+        rejected_count=report.rejected_count,
+        undated_count=report.undated_count,
+        completeness=report.completeness,
+        pages={name: tally.pages for name, tally in extraction.tallies.items()},
+    )
+
+
+def _log_completed(report: RunReport) -> None:
+    log_info(
+        "ETL job completed",
+        status=report.status,
+        duration_seconds=report.duration_seconds,
+        **{name: getattr(report, name) for name in COUNTS},
+    )
+
+
+_collector_users = 0
+_collector_lock = threading.Lock()
+
+
+@contextmanager
+def _collector_off() -> Iterator[None]:
+    """The garbage collector costs a fifth of a run, and finds nothing: what a run makes is freed by its counts."""
+    global _collector_users
+    with _collector_lock:
+        _collector_users += 1
+        gc.disable()
+    try:
+        yield
+    finally:
+        with _collector_lock:
+            _collector_users -= 1
+            if _collector_users == 0:
+                gc.enable()

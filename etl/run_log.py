@@ -1,0 +1,325 @@
+"""The run ledger and the lease: one row a run, one run at a time, and a fencing token that outdates old runners."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB, insert
+
+from etl.database import transaction
+from etl.deadline import Deadline
+from etl.errors import AlreadyRunningError
+from etl.extract import MAX_REJECTS_KEPT, RejectedItem
+from etl.postgres import create_tables
+
+LEASE_SECONDS = 90
+RENEW_SECONDS = 20
+MAX_RECORD_CHARACTERS = 65_536
+_LEASE_NAME = "etl"
+
+FieldsFound = dict[str, dict[str, str]]
+"""Dataset -> field -> the key it was found under."""
+
+
+@dataclass
+class Run:
+    """A row of `etl_runs`. Times are in UTC; `status` is `running`, `success` or `failed`."""
+
+    run_id: str
+    started_at: datetime
+    trigger: str
+    status: str = "running"
+    finished_at: datetime | None = None
+    duration_seconds: float | None = None
+    events_count: int | None = None
+    sales_count: int | None = None
+    duplicates_count: int | None = None
+    rejected_count: int | None = None
+    undated_count: int | None = None
+    event_summary_count: int | None = None
+    daily_sales_count: int | None = None
+    postgres_status: str | None = None
+    bigquery_status: str | None = None
+    error_code: str | None = None
+    error_text: str | None = None
+    fields_found: FieldsFound = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RunTotals:
+    """What the metrics are made of: runs by status, the last run that ended, the last that succeeded."""
+
+    by_status: dict[str, int]
+    last: Run | None
+    last_success: Run | None
+
+
+class RunLog(Protocol):
+    """What the pipeline asks of a ledger, wherever it is kept."""
+
+    def start(self, run: Run, deadline: Deadline) -> None:
+        """Take the lease and write the run's row. Raises AlreadyRunningError while another run holds it."""
+
+    def renew(self, deadline: Deadline) -> None:
+        """Hold the lease for another 90 s. Raises AlreadyRunningError where another run has taken it over."""
+
+    def seal(self, connection: sa.Connection, run: Run) -> None:
+        """Last in the transaction of a load: write the run's row, and raise unless the lease is still this run's."""
+
+    def finish(self, run: Run, rejects: Sequence[RejectedItem], deadline: Deadline) -> None:
+        """Give the lease back, write how the run ended, unless that was written before, and what it rejected."""
+
+    def last_runs(self, limit: int, deadline: Deadline) -> list[Run]:
+        """The last runs, newest first."""
+
+    def totals(self, deadline: Deadline) -> RunTotals:
+        """What the metrics are made of."""
+
+
+metadata = sa.MetaData()
+_TIME = sa.DateTime(timezone=True)
+RUNS = sa.Table(
+    "etl_runs",
+    metadata,
+    sa.Column("run_id", sa.Text, primary_key=True),
+    sa.Column("started_at", _TIME, nullable=False, index=True),
+    sa.Column("trigger", sa.Text, nullable=False),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("finished_at", _TIME),
+    sa.Column("duration_seconds", sa.Double),
+    *(
+        sa.Column(name, sa.BigInteger)
+        for name in (
+            "events_count",
+            "sales_count",
+            "duplicates_count",
+            "rejected_count",
+            "undated_count",
+            "event_summary_count",
+            "daily_sales_count",
+        )
+    ),
+    *(sa.Column(name, sa.Text) for name in ("postgres_status", "bigquery_status", "error_code", "error_text")),
+    sa.Column("fields_found", JSONB),
+)
+REJECTED_RECORDS = sa.Table(
+    "etl_rejected_records",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
+    sa.Column("run_id", sa.Text, nullable=False, index=True),
+    sa.Column("dataset", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("record", JSONB),
+    sa.Column("record_text", sa.Text),
+)
+LEASE = sa.Table(
+    "etl_lease",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("fence", sa.BigInteger, nullable=False),
+    sa.Column("run_id", sa.Text),
+    sa.Column("expires_at", _TIME, nullable=False),
+)
+_CLOCK = sa.func.clock_timestamp()
+_EXPIRY = _CLOCK + sa.text(f"interval '{LEASE_SECONDS} seconds'")
+
+
+class PostgresRunLog:
+    """The ledger in PostgreSQL. One object a run; all times are the database's clock."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+        self._fence: int | None = None
+
+    def start(self, run: Run, deadline: Deadline) -> None:
+        with transaction(self._engine, deadline) as connection:
+            create_tables(connection, metadata)
+            self._fence = self._take_lease(connection, run)
+            self._bury_dead_runs(connection)
+            connection.execute(sa.insert(RUNS).values(**asdict(run)))
+
+    def _take_lease(self, connection: sa.Connection, run: Run) -> int:
+        statement = insert(LEASE).values(name=_LEASE_NAME, fence=1, run_id=run.run_id, expires_at=_EXPIRY)
+        fence = connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=[LEASE.c.name],
+                set_={"fence": LEASE.c.fence + 1, "run_id": run.run_id, "expires_at": _EXPIRY},
+                where=LEASE.c.run_id.is_(None) | (LEASE.c.expires_at <= _CLOCK),
+            ).returning(LEASE.c.fence)
+        ).scalar_one_or_none()
+        if fence is None:
+            holder = connection.execute(sa.select(LEASE.c.run_id).where(LEASE.c.name == _LEASE_NAME)).scalar_one()
+            raise AlreadyRunningError(
+                f"run {holder} is under way: wait for it. If its process was killed, its lease runs out within "
+                f"{LEASE_SECONDS} s.",
+                holder=holder,
+            )
+        return int(fence)
+
+    @staticmethod
+    def _bury_dead_runs(connection: sa.Connection) -> None:
+        """Whoever holds the lease knows that every other run that is still `running` is dead."""
+        connection.execute(
+            sa.update(RUNS)
+            .where(RUNS.c.status == "running")
+            .values(
+                status="failed",
+                finished_at=_CLOCK,
+                error_code="terminated",
+                error_text="its process was killed: it ended without a word, and its lease ran out",
+            )
+        )
+
+    def renew(self, deadline: Deadline) -> None:
+        with transaction(self._engine, deadline) as connection:
+            renewed = connection.execute(sa.update(LEASE).where(*self._is_mine()).values(expires_at=_EXPIRY))
+            if renewed.rowcount == 0:
+                raise self._lost()
+
+    def seal(self, connection: sa.Connection, run: Run) -> None:
+        self._write(connection, run)
+        # Last, as a newer runner waits for this row to be free: the load is then either committed, or none.
+        held = connection.execute(sa.select(LEASE.c.fence).where(*self._is_mine()).with_for_update()).first()
+        if held is None:
+            raise self._lost()
+
+    def finish(self, run: Run, rejects: Sequence[RejectedItem], deadline: Deadline) -> None:
+        with transaction(self._engine, deadline) as connection:
+            connection.execute(sa.update(LEASE).where(*self._is_mine()).values(run_id=None, expires_at=_CLOCK))
+        with transaction(self._engine, deadline) as connection:
+            if self._write(connection, run):
+                _keep_rejects(connection, run.run_id, rejects[:MAX_REJECTS_KEPT])
+
+    def last_runs(self, limit: int, deadline: Deadline) -> list[Run]:
+        with transaction(self._engine, deadline) as connection:
+            if not sa.inspect(connection).has_table(RUNS.name):
+                return []
+            rows = connection.execute(sa.select(RUNS).order_by(RUNS.c.started_at.desc()).limit(limit))
+            return [_run(row) for row in rows.mappings()]
+
+    def totals(self, deadline: Deadline) -> RunTotals:
+        with transaction(self._engine, deadline) as connection:
+            if not sa.inspect(connection).has_table(RUNS.name):
+                return RunTotals({}, None, None)
+            counts = connection.execute(sa.select(RUNS.c.status, sa.func.count()).group_by(RUNS.c.status)).tuples()
+            newest = sa.select(RUNS).order_by(RUNS.c.finished_at.desc()).limit(1)
+            last = connection.execute(newest.where(RUNS.c.finished_at.is_not(None))).mappings().first()
+            success = connection.execute(newest.where(RUNS.c.status == "success")).mappings().first()
+            return RunTotals(dict(counts.all()), _run(last) if last else None, _run(success) if success else None)
+
+    def _write(self, connection: sa.Connection, run: Run) -> bool:
+        """Whether the row was still this runner's to write."""
+        values = {name: value for name, value in asdict(run).items() if name != "run_id"}
+        if run.finished_at is not None:
+            values["finished_at"] = _CLOCK
+        mine = sa.update(RUNS).where(RUNS.c.run_id == run.run_id, RUNS.c.status == "running")
+        return connection.execute(mine.values(**values)).rowcount > 0
+
+    def _is_mine(self) -> tuple[sa.ColumnElement[bool], ...]:
+        return LEASE.c.name == _LEASE_NAME, LEASE.c.fence == self._fence, LEASE.c.run_id.is_not(None)
+
+    @staticmethod
+    def _lost() -> AlreadyRunningError:
+        return AlreadyRunningError(
+            "this run's lease was given back or taken over by a newer run; nothing more is written by this one"
+        )
+
+
+def _run(row: Any) -> Run:
+    return Run(**{**row, "fields_found": row["fields_found"] or {}})
+
+
+_KEEP = sa.text(
+    f"INSERT INTO {REJECTED_RECORDS.name} (run_id, dataset, reason, record, record_text)"
+    " SELECT r.run_id, r.dataset, r.reason, r.record::jsonb, r.record_text"
+    " FROM json_to_recordset(CAST(:rows AS json))"
+    " AS r(run_id text, dataset text, reason text, record text, record_text text)"
+)
+
+
+def _keep_rejects(connection: sa.Connection, run_id: str, rejects: Sequence[RejectedItem]) -> None:
+    """Write the rejected records: as jsonb, or as text where jsonb can't hold them (NUL, lone surrogates, 1e999999)."""
+    rows = [{"run_id": run_id, "dataset": r.dataset, "reason": r.reason, **_record(r.text)} for r in rejects]
+    if not rows:
+        return
+    try:
+        with connection.begin_nested():
+            connection.execute(_KEEP, {"rows": json.dumps(rows)})
+    except sa.exc.DataError:
+        for row in rows:
+            _keep_reject(connection, row)
+
+
+def _keep_reject(connection: sa.Connection, row: dict[str, str | None]) -> None:
+    try:
+        with connection.begin_nested():
+            connection.execute(_KEEP, {"rows": json.dumps([row])})
+    except sa.exc.DataError:
+        as_text = {**row, "record": None, "record_text": row["record"]}
+        connection.execute(_KEEP, {"rows": json.dumps([as_text])})
+
+
+def _record(text: str) -> dict[str, str | None]:
+    # Bytes that weren't UTF-8 (lone surrogates here) can't be in any text of PostgreSQL: show them as \xNN.
+    readable = text.encode(errors="surrogateescape").decode(errors="backslashreplace")
+    if len(readable) > MAX_RECORD_CHARACTERS:
+        return {"record": None, "record_text": readable[:MAX_RECORD_CHARACTERS] + "..."}
+    return {"record": readable, "record_text": None}
+
+
+class MemoryRunLog:
+    """The ledger of a process that has no PostgreSQL: the last runs, one at a time in this instance."""
+
+    def __init__(self, limit: int = 1000) -> None:
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._runs: dict[str, Run] = {}
+        self._counts: dict[str, int] = {}
+        self._holder: str | None = None
+
+    def start(self, run: Run, deadline: Deadline) -> None:
+        with self._lock:
+            if self._holder is not None:
+                raise AlreadyRunningError(f"run {self._holder} is under way: wait for it", holder=self._holder)
+            self._holder = run.run_id
+            self._runs[run.run_id] = run
+            while len(self._runs) > self._limit:
+                del self._runs[next(iter(self._runs))]
+
+    def renew(self, deadline: Deadline) -> None:
+        """Nothing to renew: the lease ends with the process."""
+
+    def seal(self, connection: sa.Connection, run: Run) -> None:
+        """Never asked: without PostgreSQL there is no such transaction."""
+
+    def finish(self, run: Run, rejects: Sequence[RejectedItem], deadline: Deadline) -> None:
+        with self._lock:
+            if self._holder == run.run_id:
+                self._holder = None
+                self._runs[run.run_id] = run
+                run.finished_at = run.finished_at or datetime.now(UTC)
+                self._counts[run.status] = self._counts.get(run.status, 0) + 1
+
+    def last_runs(self, limit: int, deadline: Deadline) -> list[Run]:
+        with self._lock:
+            return list(self._runs.values())[: -limit - 1 : -1]
+
+    def totals(self, deadline: Deadline) -> RunTotals:
+        with self._lock:
+            ended = [run for run in self._runs.values() if run.finished_at is not None]
+        successes = [run for run in ended if run.status == "success"]
+        return RunTotals(dict(self._counts), ended[-1] if ended else None, successes[-1] if successes else None)
+
+
+_in_process = MemoryRunLog()
+
+
+def run_log_for(engine: sa.Engine | None) -> RunLog:
+    """A ledger for one run: in PostgreSQL, or this process's own where there is none."""
+    return _in_process if engine is None else PostgresRunLog(engine)

@@ -1,0 +1,180 @@
+"""The HTTP function: routes, parameters, and errors as problem+json. No business rule."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import flask
+import functions_framework
+
+from etl.database import engine_for
+from etl.deadline import Deadline
+from etl.errors import BadRequestError, EtlError, MethodNotAllowedError, NotFoundError
+from etl.logs import configure_logs, log_error, log_warning, read_trace
+from etl.metrics import CONTENT_TYPE, format_metrics
+from etl.pipeline import RunOptions, run_etl_once, unexpected_error
+from etl.run_log import RunLog, run_log_for
+from etl.settings import FALSE, TRUE, Settings
+
+PARAMETERS = ("dry_run", "force")
+MAX_BODY_BYTES = 65_536
+RUNS_SHOWN = 20
+LEDGER_SECONDS = 15.0
+"""How long `/runs` and `/metrics` may wait for the ledger."""
+
+
+@functions_framework.http
+def run_etl(request: flask.Request) -> flask.Response:
+    """Answer one request: `POST /` or `GET /` runs the pipeline, the other routes look and change nothing."""
+    configure_logs()
+    try:
+        return _handler(request)(request)
+    except EtlError as error:
+        return _problem(error)
+    except Exception as error:  # noqa: BLE001 - the framework would answer with a page of its own
+        failure = unexpected_error(error)
+        log_error("ETL request failed", code=failure.code, error=str(failure))
+        return _problem(failure)
+
+
+def _handler(request: flask.Request) -> Callable[[flask.Request], flask.Response]:
+    if request.path not in ROUTES:
+        raise NotFoundError(f"there is no {request.path!r} here: there are {', '.join(ROUTES)}")
+    methods, handler = ROUTES[request.path]
+    if request.method not in methods:
+        raise MethodNotAllowedError(
+            f"{request.path} takes {' or '.join(methods)}, and this was {request.method}", allow=", ".join(methods)
+        )
+    return handler
+
+
+def _run(request: flask.Request) -> flask.Response:
+    parameters = _parameters(request)
+    settings = _settings()
+    trace, span_id = read_trace(
+        request.headers.get("traceparent", ""),
+        request.headers.get("X-Cloud-Trace-Context", ""),
+        settings.google_cloud_project,
+    )
+    options = RunOptions(
+        dry_run=parameters.get("dry_run", False),
+        force=parameters.get("force", False),
+        trigger="scheduler" if request.headers.get("X-CloudScheduler") else "http",
+        is_terminating=_is_terminating,
+        trace=trace,
+        span_id=span_id,
+    )
+    return _json(run_etl_once(settings, options).to_json())
+
+
+def _health(_: flask.Request) -> flask.Response:
+    return _json({"status": "ok"})
+
+
+def _metrics(_: flask.Request) -> flask.Response:
+    totals = _ledger(_settings()).totals(Deadline(LEDGER_SECONDS))
+    return flask.Response(format_metrics(totals), content_type=CONTENT_TYPE)
+
+
+def _runs(_: flask.Request) -> flask.Response:
+    runs = _ledger(_settings()).last_runs(RUNS_SHOWN, Deadline(LEDGER_SECONDS))
+    return _json({"runs": [asdict(run) for run in runs]})
+
+
+ROUTES: dict[str, tuple[tuple[str, ...], Callable[[flask.Request], flask.Response]]] = {
+    "/": (("GET", "POST"), _run),
+    "/health": (("GET",), _health),
+    "/metrics": (("GET",), _metrics),
+    "/runs": (("GET",), _runs),
+}
+
+
+def _settings() -> Settings:
+    settings = Settings.from_env(os.environ)
+    configure_logs(settings.log_level)
+    return settings
+
+
+def _ledger(settings: Settings) -> RunLog:
+    return run_log_for(engine_for(settings) if settings.uses_postgres else None)
+
+
+def _parameters(request: flask.Request) -> dict[str, bool]:
+    """The parameters of query and body together. Raises BadRequestError for what isn't known, or is said twice."""
+    given = [(name, value) for name, values in request.args.lists() for value in values]
+    given += _body(request).items()
+    parameters: dict[str, bool] = {}
+    for name, value in given:
+        if name not in PARAMETERS:
+            raise BadRequestError(f"there is no parameter {name[:50]!r}: there are {', '.join(PARAMETERS)}")
+        if name in parameters:
+            raise BadRequestError(f"{name} is given more than once: give it once")
+        parameters[name] = _boolean(name, value)
+    return parameters
+
+
+def _body(request: flask.Request) -> dict[str, Any]:
+    if (request.content_length or 0) > MAX_BODY_BYTES:
+        raise BadRequestError(
+            f"the body has more than {MAX_BODY_BYTES} bytes: leave it empty, or write JSON parameters"
+        )
+    text = request.get_data(cache=False).strip()
+    if not text:
+        return {}
+    try:
+        body = json.loads(text)
+    except (ValueError, RecursionError):
+        raise BadRequestError('the body is no JSON: leave it empty, or write such as {"dry_run": true}') from None
+    if not isinstance(body, dict):
+        raise BadRequestError('the body is no JSON object: leave it empty, or write such as {"dry_run": true}')
+    return body
+
+
+def _boolean(name: str, value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if not isinstance(value, str) or value.lower() not in TRUE + FALSE:
+        raise BadRequestError(f"{name} is {str(value)[:50]!r}: write true or false")
+    return value.lower() in TRUE
+
+
+def _is_terminating() -> bool:
+    """Whether SIGTERM has reached this process.
+
+    A request runs in a thread, which can't set a signal handler; gunicorn's own handler is its worker's method, and
+    the worker's `alive` tells whether it was called.
+    """
+    worker = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    return getattr(worker, "alive", True) is False
+
+
+def _problem(error: EtlError) -> flask.Response:
+    """RFC 9457: `detail` is for people, `code` for programs."""
+    if error.status < 500:
+        log_warning("ETL request refused", code=error.code, error=str(error))
+    body = {
+        "type": "about:blank",
+        "title": error.code.replace("_", " "),
+        "status": error.status,
+        "code": error.code,
+        "detail": str(error),
+        **({"run_id": error.run_id} if error.run_id else {}),
+        **error.details,
+    }
+    response = _json(body, error.status, "application/problem+json")
+    if isinstance(error, MethodNotAllowedError):
+        response.headers["Allow"] = error.details["allow"]
+    return response
+
+
+def _json(body: Any, status: int = 200, content_type: str = "application/json") -> flask.Response:
+    return flask.Response(json.dumps(body, default=_plain) + "\n", status, content_type=content_type)
+
+
+def _plain(value: Any) -> str:
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
