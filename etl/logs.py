@@ -89,13 +89,16 @@ class _StdoutHandler(logging.Handler):
             self.handleError(record)
 
 
-def configure_logs(level: str = "INFO", formatter: logging.Formatter | None = None) -> None:
-    """Make ours the only handler of the root logger: functions-framework has set up two that double each line."""
+def configure_logs(level: str | None = None, formatter: logging.Formatter | None = None) -> None:
+    """Make ours the only handler of the root logger: functions-framework has set up two that double each line.
+
+    Without a level the one that was set before stays, or INFO.
+    """
     handler = _StdoutHandler()
     handler.setFormatter(formatter or JsonFormatter())
     logging.root.handlers[:] = [handler]
     logging.root.setLevel("WARNING")
-    _logger.setLevel(level)
+    _logger.setLevel(level or _logger.level or "INFO")
 
 
 def log_debug(message: str, **fields: Any) -> None:

@@ -19,8 +19,10 @@ AMOUNT_LIMIT = 10**29 * NANO
 INT64_LIMIT = 2**63
 MAX_ID_BYTES = 1000
 """What fits into an index entry of PostgreSQL with room to spare (its limit is 2,704 bytes)."""
-_CACHE_LIMIT = 65_536
+_CACHE_LIMIT = 131_072
 _NUMBER = re.compile(r"[+-]?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,9})?")
+_PLAIN = re.compile(r"(?:0|[1-9][0-9]{0,17})(?:\.[0-9]{1,9})?")
+"""The usual amount, a few times quicker to read than through Decimal."""
 _NUMBER_LENGTH = 400
 _EXACT = Context(prec=_NUMBER_LENGTH + 50, rounding=ROUND_HALF_EVEN)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -166,6 +168,9 @@ def read_number(value: object) -> Decimal | None:
 
 def read_amount(value: object) -> int | None:
     """An amount as a whole number of 10^-9, rounded half-even; None where it isn't one, or is 10^29 or more."""
+    if isinstance(value, str) and _PLAIN.fullmatch(value):
+        whole, _, fraction = value.partition(".")
+        return int(whole + fraction.ljust(9, "0"))
     number = read_number(value)
     if not number:
         return None if number is None else 0
