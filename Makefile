@@ -4,6 +4,8 @@ PYTHON = python3
 VENV = .venv
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/installed
+TERRAFORM_VENV = .venv-terraform
+TERRAFORM_INSTALLED = $(TERRAFORM_VENV)/installed
 # For `make etl` and `make test`: further arguments, such as ARGS=--dry-run or ARGS="-k postgres".
 ARGS =
 # For `make serve`: no serves the bare function, with only what the environment names.
@@ -32,8 +34,9 @@ serve: $(INSTALLED)
 etl: $(INSTALLED)
 	@$(BIN)/python -m etl $(ARGS)
 
-test: lint
-	$(BIN)/python -m pytest $(ARGS)
+# Both cores; a module's tests share its processes, so they stay together.
+test: lint $(TERRAFORM_INSTALLED)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check
@@ -52,7 +55,8 @@ requirements:
 	$(PYTHON) -m venv "$$tools"; "$$tools/bin/python" -m pip install --quiet --disable-pip-version-check uv; \
 	"$$tools"/bin/$(COMPILE) $(UPGRADE) requirements-dev.in --output-file requirements-dev.txt; \
 	"$$tools"/bin/$(COMPILE) $(UPGRADE) requirements.in --constraints requirements-dev.txt \
-		--output-file requirements.txt
+		--output-file requirements.txt; \
+	"$$tools"/bin/$(COMPILE) $(UPGRADE) requirements-terraform.in --output-file requirements-terraform.txt
 
 $(INSTALLED): requirements-dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -62,6 +66,11 @@ $(INSTALLED): requirements-dev.txt
 	@$(PYTHON) tests/sandbox/install.py $(VENV) requirements-dev.txt
 	@touch $@
 
+# Apart from the rest: checkov brings another `hcl2`.
+$(TERRAFORM_INSTALLED): requirements-terraform.txt
+	@$(PYTHON) tests/sandbox/install.py $(TERRAFORM_VENV) requirements-terraform.txt
+	@touch $@
+
 clean:
-	rm -rf $(VENV) .sandbox .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(TERRAFORM_VENV) .sandbox .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -37,9 +37,7 @@ def run_etl(request: flask.Request) -> flask.Response:
     except EtlError as error:
         return _problem(error)
     except Exception as error:  # noqa: BLE001 - the framework would answer with a page of its own
-        failure = unexpected_error(error)
-        log_error("ETL request failed", code=failure.code, error=str(failure))
-        return _problem(failure)
+        return _problem(unexpected_error(error))
 
 
 def _handler(request: flask.Request) -> Callable[[flask.Request], flask.Response]:
@@ -106,8 +104,8 @@ def _ledger(settings: Settings) -> RunLog:
 
 def _parameters(request: flask.Request) -> dict[str, bool]:
     """The parameters of query and body together. Raises BadRequestError for what isn't known, or is said twice."""
-    given = [(name, value) for name, values in request.args.lists() for value in values]
-    given += _body(request).items()
+    given: list[tuple[str, Any]] = [(name, value) for name, values in request.args.lists() for value in values]
+    given += _body(request)
     parameters: dict[str, bool] = {}
     for name, value in given:
         if name not in PARAMETERS:
@@ -118,19 +116,19 @@ def _parameters(request: flask.Request) -> dict[str, bool]:
     return parameters
 
 
-def _body(request: flask.Request) -> dict[str, Any]:
-    if (request.content_length or 0) > MAX_BODY_BYTES:
-        raise BadRequestError(
-            f"the body has more than {MAX_BODY_BYTES} bytes: leave it empty, or write JSON parameters"
-        )
-    text = request.get_data(cache=False).strip()
+def _body(request: flask.Request) -> tuple[tuple[str, Any], ...]:
+    text = request.stream.read(MAX_BODY_BYTES + 1)
+    if len(text) > MAX_BODY_BYTES:
+        raise BadRequestError(f"the body has more than {MAX_BODY_BYTES} bytes: leave it empty, or write parameters")
+    text = text.strip()
     if not text:
-        return {}
+        return ()
     try:
-        body = json.loads(text)
+        # Objects as their pairs, so that a parameter that is given twice is seen.
+        body = json.loads(text, object_pairs_hook=tuple)
     except (ValueError, RecursionError):
         raise BadRequestError('the body is no JSON: leave it empty, or write such as {"dry_run": true}') from None
-    if not isinstance(body, dict):
+    if not isinstance(body, tuple):
         raise BadRequestError('the body is no JSON object: leave it empty, or write such as {"dry_run": true}')
     return body
 
@@ -157,6 +155,8 @@ def _problem(error: EtlError) -> flask.Response:
     """RFC 9457: `detail` is for people, `code` for programs."""
     if error.status < 500:
         log_warning("ETL request refused", code=error.code, error=str(error))
+    elif error.run_id is None:  # a run has logged its own end
+        log_error("ETL request failed", code=error.code, error=str(error))
     body = {
         "type": "about:blank",
         "title": error.code.replace("_", " "),

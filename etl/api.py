@@ -73,15 +73,13 @@ class Token:
 
 @dataclass
 class FetchedPage(Generic[ItemT]):
-    """A page with what its answer's header said of it. `sent_at` and `received_at` are monotonic seconds."""
+    """A page with what its answer's header said of it."""
 
     request: PageRequest
     page: Page[ItemT]
     url: str
     link_header: str | None
     total_header: str | None
-    sent_at: float
-    received_at: float
 
 
 class Api:
@@ -140,11 +138,9 @@ class Api:
 
     def _attempt(self, dataset: Dataset[ItemT], request: PageRequest, tries: Tries) -> FetchedPage[ItemT]:
         tries.number += 1
-        sent_at = time.perf_counter()
         response: requests.Response | None = None
         try:
             response = self._get(dataset, request, tries.number)
-            received_at = time.perf_counter()
             self._check_status(response)
             page = read_page(self._chunks(response), ItemDecoder(dataset.item_type))
         except (AttemptError, BodyError, *NETWORK_ERRORS) as error:
@@ -164,8 +160,6 @@ class Api:
             str(response.url),
             headers.get("Link"),
             headers.get("X-Total-Count"),
-            sent_at,
-            received_at,
         )
 
     def _check_status(self, response: requests.Response) -> None:

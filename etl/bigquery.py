@@ -5,17 +5,18 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from etl.bigquery_client import Jobs, client_for, explained_errors
+from etl.bigquery_client import Jobs, attempt, brief, client_for, explained_errors
 from etl.bigquery_sql import (
     TYPES,
     Places,
     changes_query,
     compare,
     json_rows,
-    merge_statement,
+    read_changes,
     stored_rows_query,
     stored_tickets_query,
     stream_chunks,
@@ -23,7 +24,6 @@ from etl.bigquery_sql import (
 )
 from etl.deadline import Deadline
 from etl.errors import StoreUnavailableError
-from etl.logs import log_info
 from etl.settings import Settings
 from etl.stores import LoadResult, ScopeTotals, StoredTickets, TableChanges
 from etl.tables import DAILY_TICKET_SALES, EVENT_SALES_SUMMARY, TABLES, Table
@@ -90,12 +90,15 @@ class _Store:
         try:
             for table in TABLES:
                 self._stage(table, summary)
-            merges = []
+            statements: list[str] = []
             for table in TABLES:
-                result.changes[table.name], days = self._count_changes(table)
-                merges.append(merge_statement(table, self._places(table), days))
+                places = self._places(table)
+                row = next(self._jobs.query(changes_query(table, places)))
+                changed = read_changes(row)
+                result.changes[table.name] = changed.changes
+                statements += changed.statements(table, places)
             before_write()
-            script = ["BEGIN TRANSACTION", *filter(None, merges), "COMMIT TRANSACTION"]
+            script = ["BEGIN TRANSACTION", *statements, "COMMIT TRANSACTION"]
             self._jobs.query(";\n".join(script) + ";", step="merge")
             self._reconcile(summary, result)
         finally:
@@ -124,6 +127,9 @@ class _Store:
         """What `merge` would do, told without writing: the stored rows in scope are read and compared here."""
         result = LoadResult("bigquery", "dry_run")
         for table in TABLES:
+            if self._settings.bq_write_mode == "stream":
+                result.changes[table.name] = compare(table, summary, iter(()))
+                continue
             stored: Iterator[Any] = iter(())
             if self._has_table(table):
                 stored = self._jobs.query(stored_rows_query(table, self._quoted(table)), [_scope(summary.scope)])
@@ -157,18 +163,13 @@ class _Store:
                 body,
                 staging.reference,
                 rewind=True,
+                num_retries=0,  # those aren't bounded by a time: `Jobs.load` tries again
                 job_id=job_id,
                 job_config=config,
                 timeout=self._jobs.bound(),
             ),
             step=f"stage-{table.name}",
         )
-
-    def _count_changes(self, table: Table) -> tuple[TableChanges, tuple[date, date] | None]:
-        """How the stored rows in scope differ from staging, and in which span of days they do."""
-        row = next(self._jobs.query(changes_query(table, self._places(table))))
-        changes = TableChanges(row["inserted"], row["updated"], row["deleted"], row["unchanged"])
-        return changes, None if row["first"] is None else (row["first"], row["last"])
 
     def _reconcile(self, summary: Summary, result: LoadResult) -> None:
         """Read back what the tables hold for the scope; raises where it isn't the Summary."""
@@ -211,13 +212,10 @@ class _Store:
 
     def _drop_staging(self) -> None:
         """Best effort: what isn't dropped here expires."""
-        from google.api_core.exceptions import GoogleAPIError
-
         for table in TABLES:
-            try:
-                self._client.delete_table(self._staging_path(table), not_found_ok=True, timeout=10.0)
-            except (GoogleAPIError, OSError) as error:
-                log_info("BigQuery staging left to expire", table=self._staging_path(table), error=type(error).__name__)
+            path = self._staging_path(table)
+            drop = partial(self._client.delete_table, path, not_found_ok=True, **brief())
+            attempt("BigQuery staging left to expire", drop, table=path)
 
     def _path(self, table: Table) -> str:
         return f"{self._dataset}.{self._names[table.name]}"

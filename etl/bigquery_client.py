@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from etl.deadline import Deadline
 from etl.errors import ConfigurationError, StoreUnavailableError
+from etl.logs import log_info
 from etl.settings import Settings, is_local_endpoint
 
 if TYPE_CHECKING:
     from google.cloud.bigquery import Client
 
 CALL_SECONDS = 60.0
+BRIEF_SECONDS = 5.0
 _clients: dict[tuple[str | None, ...], Client] = {}
 
 
@@ -69,7 +71,7 @@ class Jobs:
     def load(self, start: Callable[[str], Any], step: str) -> None:
         """Run a load job to its end; `start` begins it under the id that it is given."""
         job_id = self.job_id(step)
-        self._finish(self._submit(job_id, lambda: start(job_id)))
+        self._finish(self._submit(job_id, lambda: self.retry()(start)(job_id)))
 
     def job_id(self, step: str) -> str:
         """The same for the same run and step."""
@@ -101,21 +103,39 @@ class Jobs:
         try:
             return job.result(timeout=self._deadline.remaining(), retry=self.retry(), **options)
         except JobTimeoutError:
-            job.cancel(timeout=10.0)
+            attempt("BigQuery job not cancelled", lambda: job.cancel(**brief()), job=job.job_id)
             raise self._deadline.exceeded(f"BigQuery's job {job.job_id} had not ended") from None
+
+
+def brief() -> dict[str, Any]:
+    """Bounds for a call that is only tried: the client's own go on for 10 minutes."""
+    from google.cloud.bigquery import DEFAULT_RETRY
+
+    return {"retry": DEFAULT_RETRY.with_timeout(BRIEF_SECONDS), "timeout": BRIEF_SECONDS}
+
+
+def attempt(failure: str, call: Callable[[], object], **fields: str) -> None:
+    """Try to tidy up; where that fails, say `failure` in the log: nothing depends on it."""
+    from google.api_core.exceptions import GoogleAPIError
+
+    try:
+        call()
+    except (GoogleAPIError, OSError) as error:
+        log_info(failure, error=type(error).__name__, **fields)
 
 
 @contextmanager
 def explained_errors() -> Iterator[None]:
     """Turn what the client raises into a StoreUnavailableError for people. No SQL, no rows."""
-    from google.api_core.exceptions import GoogleAPICallError, GoogleAPIError
+    from google.api_core.exceptions import GoogleAPICallError, GoogleAPIError, RetryError
     from google.auth.exceptions import GoogleAuthError
 
     try:
         yield
-    except GoogleAPICallError as error:
-        raise StoreUnavailableError(_explain(error.code, error.message, error.errors)) from None
     except (GoogleAPIError, GoogleAuthError, OSError) as error:
+        last = error.cause if isinstance(error, RetryError) else error
+        if isinstance(last, GoogleAPICallError):
+            raise StoreUnavailableError(_explain(last.code, last.message, last.errors)) from None
         raise StoreUnavailableError(
             f"BigQuery can't be reached, or doesn't answer ({type(error).__name__}). Check BQ_PROJECT_ID, the "
             "function's account, and BigQuery's status."

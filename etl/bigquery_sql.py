@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
+from typing import Any
 
 from etl.stores import MAX_EXAMPLES, TableChanges, example
 from etl.tables import ColumnType, Table
@@ -37,16 +38,67 @@ class Places:
 
 
 def changes_query(table: Table, places: Places) -> str:
-    """One row: how the stored rows in scope differ from staging, and the first and last day that changes."""
+    """One row: how the stored rows in scope differ from staging, the first and last day that changes, and copies."""
     day = table.partition or "NULL"
+    keys = ", ".join(table.key)
     return f"""
         SELECT COUNTIF(kind = 'inserted') AS inserted, COUNTIF(kind = 'updated') AS updated,
                COUNTIF(kind = 'deleted') AS deleted, COUNTIF(kind = 'unchanged') AS unchanged,
-               MIN(IF(kind = 'unchanged', NULL, {day})) AS first, MAX(IF(kind = 'unchanged', NULL, {day})) AS last
+               MIN(IF(kind = 'unchanged', NULL, {day})) AS first, MAX(IF(kind = 'unchanged', NULL, {day})) AS last,
+               (SELECT COUNT(*) FROM {places.staging}) AS staged,
+               (SELECT COUNT(*) FROM ({places.in_scope()})) AS stored,
+               (SELECT COUNT(*) FROM (SELECT DISTINCT {keys} FROM ({places.in_scope()}))) AS stored_keys
         FROM (SELECT {", ".join(f"COALESCE(s.{key}, t.{key}) AS {key}" for key in table.key)},
                      CASE WHEN t.event_id IS NULL THEN 'inserted' WHEN s.event_id IS NULL THEN 'deleted'
                           WHEN {_differs(table)} THEN 'updated' ELSE 'unchanged' END AS kind
               FROM {places.staging} s FULL JOIN ({places.in_scope()}) t ON {_on_key(table)})"""
+
+
+@dataclass(frozen=True)
+class Changed:
+    """What is to change in a table. `days` is the span in which daily rows do, None for none.
+
+    `has_copies` is whether a key stands in the scope more than once, as the write mode `stream` leaves it: no MERGE
+    can make one row of them, so all of the scope is written anew.
+    """
+
+    changes: TableChanges
+    days: tuple[date, date] | None
+    has_copies: bool
+
+    def statements(self, table: Table, places: Places) -> list[str]:
+        """What makes the target hold what staging holds, for the scope."""
+        if self.has_copies:
+            return replace_statements(table, places)
+        merge = merge_statement(table, places, self.days)
+        return [] if merge is None else [merge]
+
+
+def read_changes(row: Mapping[str, Any]) -> Changed:
+    """The row of `changes_query`, read."""
+    if row["stored_keys"] < row["stored"]:
+        return Changed(replaced(row["staged"], row["stored"]), None, has_copies=True)
+    changes = TableChanges(row["inserted"], row["updated"], row["deleted"], row["unchanged"])
+    return Changed(changes, None if row["first"] is None else (row["first"], row["last"]), has_copies=False)
+
+
+def replaced(staged: int, stored: int) -> TableChanges:
+    """The counts where all of the scope is written anew."""
+    return TableChanges(inserted=staged, deleted=stored)
+
+
+def replace_statements(table: Table, places: Places) -> list[str]:
+    """Delete what is in scope, and insert what is staged."""
+    names = ", ".join(table.names)
+    keep_names = (
+        f"UPDATE {places.staging} s SET event_name = (SELECT MAX(t.event_name) FROM {places.target} t"
+        " WHERE t.event_id = s.event_id) WHERE s.event_name IS NULL"
+    )
+    return [
+        *([keep_names] if "event_name" in table.names else []),
+        f"DELETE FROM {places.target} WHERE event_id IN (SELECT event_id FROM {places.scope})",
+        f"INSERT INTO {places.target} ({names}) SELECT {names} FROM {places.staging}",
+    ]
 
 
 def merge_statement(table: Table, places: Places, days: tuple[date, date] | None) -> str | None:
@@ -131,7 +183,10 @@ def compare(table: Table, summary: Summary, stored: Iterator[tuple[str | None, .
     positions = [table.names.index(name) for name in columns]
     coming = {row[:width]: tuple(row[i] for i in positions) for row in table.rows(summary)}
     changes = TableChanges()
+    staged, stored_count, keys = len(coming), 0, set()
     for old in stored:
+        stored_count += 1
+        keys.add(old[:width])
         new = coming.pop(old[:width], None)
         if new is None:
             changes.deleted += 1
@@ -143,6 +198,8 @@ def compare(table: Table, summary: Summary, stored: Iterator[tuple[str | None, .
             changes.updated += 1
         if len(changes.examples) < MAX_EXAMPLES:
             changes.examples.append(example(columns, table, old, new))
+    if len(keys) < stored_count:
+        return replaced(staged, stored_count)
     changes.inserted = len(coming)
     rest = MAX_EXAMPLES - len(changes.examples)
     changes.examples += [example(columns, table, None, new) for new in list(coming.values())[:rest]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import queue
+import asyncio
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pg8000.exceptions import Error as DriverError
 
 from etl.errors import StoreUnavailableError
+from etl.logs import log_warning
 from etl.settings import Settings, is_local_endpoint
 
 if TYPE_CHECKING:
@@ -26,23 +27,25 @@ def connection_maker(settings: Settings) -> Callable[[], Any]:
     It raises StoreUnavailableError where the Admin API or the instance can't be reached, and pg8000's errors where
     PostgreSQL refuses the login.
     """
-    connectors: list[Connector] = []
+    made: list[tuple[Connector, asyncio.AbstractEventLoop]] = []
     lock = threading.Lock()
 
     def connect() -> Any:
         with lock:
-            if not connectors:
-                connectors.append(_connector(settings))
-        return _bounded(lambda: _connect(connectors[0], settings), settings)
+            if not made:
+                loop = _loop()
+                made.append((_connector(settings, loop), loop))
+        return _connect(*made[0], settings)
 
     return connect
 
 
-def _connector(settings: Settings) -> Connector:
+def _connector(settings: Settings, loop: asyncio.AbstractEventLoop) -> Connector:
     from google.cloud.sql.connector import Connector
 
     endpoint = settings.cloud_sql_admin_endpoint
     return Connector(
+        loop=loop,
         # A background refresh stops while the CPU is throttled between requests.
         refresh_strategy="lazy",
         credentials=_local_credentials() if is_local_endpoint(endpoint) else None,
@@ -50,43 +53,43 @@ def _connector(settings: Settings) -> Connector:
     )
 
 
-def _connect(connector: Connector, settings: Settings) -> Any:
-    from google.cloud.sql.connector import IPTypes
-
-    return connector.connect(
-        settings.instance_connection_name or "",
-        "pg8000",
-        user=settings.db_user,
-        password=None if settings.db_iam_auth else settings.db_pass,
-        db=settings.db_name,
-        enable_iam_auth=settings.db_iam_auth,
-        ip_type=IPTypes[settings.db_ip_type],
+def _loop() -> asyncio.AbstractEventLoop:
+    """An event loop of our own: the Connector's could log a failed request with the token in its headers."""
+    loop = asyncio.new_event_loop()
+    loop.set_exception_handler(
+        lambda _, context: log_warning("Cloud SQL connector", error=type(context.get("exception")).__name__)
     )
+    threading.Thread(target=loop.run_forever, name="cloud-sql", daemon=True).start()
+    return loop
 
 
-def _bounded(connect: Callable[[], Any], settings: Settings) -> Any:
-    """Call `connect`, but wait for it no longer than 30 s: the Connector itself waits for the Admin API without end."""
-    outcome: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
-
-    def attempt() -> None:
-        try:
-            outcome.put((connect(), None))
-        except Exception as error:  # noqa: BLE001 - handed to the caller's thread
-            outcome.put((None, error))
-
-    threading.Thread(target=attempt, name="cloud-sql-connect", daemon=True).start()
+def _connect(connector: Connector, loop: asyncio.AbstractEventLoop, settings: Settings) -> Any:
+    """Waits for 30 s at most: the Connector itself waits for the Admin API without end."""
+    pending = asyncio.run_coroutine_threadsafe(
+        connector.connect_async(
+            settings.instance_connection_name or "",
+            "pg8000",
+            user=settings.db_user,
+            password=None if settings.db_iam_auth else settings.db_pass,
+            db=settings.db_name,
+            enable_iam_auth=settings.db_iam_auth,
+            ip_type=settings.db_ip_type,
+            application_name="veritix-etl",
+        ),
+        loop,
+    )
     try:
-        connection, error = outcome.get(timeout=CONNECT_SECONDS)
-    except queue.Empty:
+        return pending.result(CONNECT_SECONDS)
+    except DriverError:
+        raise
+    except TimeoutError:
+        pending.cancel()
         raise StoreUnavailableError(
             f"Cloud SQL: no connection to {settings.instance_connection_name} within {CONNECT_SECONDS:.0f} s. Check "
             f"that DB_IP_TYPE={settings.db_ip_type} fits the instance, and that its network can be reached from here."
         ) from None
-    if isinstance(error, DriverError):
-        raise error
-    if error is not None:
+    except Exception as error:  # noqa: BLE001 - the Connector and aiohttp raise all kinds
         raise StoreUnavailableError(_explain(error, settings)) from None
-    return connection
 
 
 def _explain(error: BaseException, settings: Settings) -> str:

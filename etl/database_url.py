@@ -70,7 +70,7 @@ def parse_database_url(text: str) -> DatabaseUrl:
     if not user or not database:
         missing = " and ".join(n for n, v in (("a user", user), ("a database name", database)) if not v)
         raise ValueError(f"names no {missing.removeprefix('a ')}; write postgresql://USER:PASSWORD@HOST:PORT/NAME")
-    port = _whole("port", pick("port", str(url_port) if url_port else "5432"), 1, 65535)
+    port = _whole("port", pick("port", "5432" if url_port is None else str(url_port)), 1, 65535)
     host = pick("host", url_host)
     unix_sock = parameters.get("unix_sock")
     if host and host.startswith("/"):

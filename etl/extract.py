@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import date, tzinfo
 from operator import attrgetter
-from typing import Any
+from typing import Any, Generic
 
-from etl.api import EVENTS, TICKET_SALES, Api, Dataset
+from etl.api import EVENTS, TICKET_SALES, Api, Dataset, FetchedPage
 from etl.errors import IncompleteExtractError
 from etl.page import Batch, ItemT
-from etl.page_stream import PageStream
+from etl.page_stream import PageStream, not_understood
 from etl.pagination import declared_total
 from etl.records import (
     CANDIDATES,
@@ -48,9 +48,10 @@ class Tally:
 
     `read` counts items as they came, `accepted` the records that can be used, each id once. `distinct` are the
     distinct ids, rejected items' too, and the `unnamed` items, which have none. `first_total` and `last_total` are what
-    the first and last page declared. `total_fell` is whether a page declared less than an earlier one: then records
-    were deleted under the reader, and another one may have been skipped. `waited` is seconds spent waiting for the
-    upstream, `folded` seconds that whoever takes the records spent on them.
+    the first and last page declared. `total_fell` is whether a page declared less than the one before: then records
+    were deleted under the reader, or pages were served out of their order. `jumps` are records that came again from
+    further off than new records can have pushed them. Either way another record may have been skipped. `waited` is
+    seconds spent waiting for the upstream, `folded` seconds that whoever takes the records spent on them.
     """
 
     dataset: str
@@ -64,6 +65,7 @@ class Tally:
     first_total: int | None = None
     last_total: int | None = None
     total_fell: bool = False
+    jumps: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     rejects: list[RejectedItem] = field(default_factory=list)
     dates: Counter[str] = field(default_factory=Counter)
@@ -86,7 +88,7 @@ class Tally:
         if self.first_total is None or self.last_total is None:
             return "undeclared"
         is_proved = self.first_total <= self.distinct <= max(self.first_total, self.last_total)
-        return "proved" if is_proved and not self.total_fell and not self.far_repeats else "unproved"
+        return "proved" if is_proved and not (self.total_fell or self.jumps or self.far_repeats) else "unproved"
 
 
 Progress = Callable[[Tally], None]
@@ -117,55 +119,115 @@ class Extraction:
 
     def events(self) -> Iterator[EventRecord]:
         """Every event, as often as it is listed. Raises what `_records` raises."""
-        return self._records(EVENTS, read_event, attrgetter("event_id"))
+        return self._records(EVENTS, read_event, attrgetter("event_id"), keep_repeats=True)
 
     def sales(self) -> Iterator[TicketSaleRecord]:
         """Every ticket sale that can be used, each id once. Raises what `_records` raises."""
         return self._records(TICKET_SALES, self._read_sale, attrgetter("sale_id"))
 
     def _records(
-        self,
-        dataset: Dataset[ItemT],
-        read: Callable[[ItemT], Any],
-        id_of: Callable[[Any], str | None],
+        self, dataset: Dataset[ItemT], read: Callable[[ItemT], Any], id_of: Callable[[Any], str | None], **options: bool
     ) -> Iterator[Any]:
         """Raises UpstreamError, and IncompleteExtractError once the pages don't advance or don't add up."""
-        tally = self.tallies[dataset.name] = Tally(dataset.name)
-        seen = SeenIds()
-        pages = PageStream(self._api, dataset, self._max_pages)
-        totals = _Totals()
-        standstill = 0
+        is_second = dataset.name in self.tallies
+        reading = _Reading(dataset.name, read, id_of, **options)
+        tally = self.tallies[dataset.name] = reading.tally
+        pages = PageStream(self._api, dataset, self._max_pages, in_order=is_second)
         for fetched in pages:
-            accepted = 0
+            total = declared_total(fetched.page.envelope, fetched.total_header) if has_place(fetched) else None
             for batch in fetched.page.batches:
-                records = _take_batch(batch, read, id_of, seen, tally)
-                accepted += len(records)
+                records = reading.take(batch, None if total is None else tally.read - total)
                 started = time.perf_counter()
                 yield from records
                 tally.folded += time.perf_counter() - started
-            tally.pages += 1
             tally.waited = pages.waited
-            totals.note(
-                declared_total(fetched.page.envelope, fetched.total_header), fetched.sent_at, fetched.received_at
-            )
-            tally.first_total, tally.last_total, tally.total_fell = totals.first, totals.last, totals.fell
+            reading.end_page(fetched)
             self._progress(tally)
-            standstill = 0 if accepted or not fetched.page.item_count else standstill + 1
-            if standstill == _STANDSTILL_PAGES:
-                raise IncompleteExtractError(
-                    f"{dataset.name}, {fetched.request.describe()}: {standstill} pages in a row brought only records "
-                    "that had been read before: the upstream doesn't advance"
-                )
-        self._check_completeness(tally, seen)
+        reading.check(pages.unknown_keys, force=self._force)
 
-    def _check_completeness(self, tally: Tally, seen: SeenIds) -> None:
-        ids, tally.far_repeats = seen.count()
+
+def has_place(fetched: FetchedPage[Any]) -> bool:
+    """Whether a record's row number tells where it stands: not behind a cursor, and not before the total is known."""
+    by_number = fetched.request.ordinal == 1 or fetched.request.page_number is not None
+    return by_number and fetched.page.is_whole
+
+
+class _Reading(Generic[ItemT]):
+    """One reading of a dataset: what is taken from its pages, and whether they add up."""
+
+    def __init__(
+        self,
+        dataset: str,
+        read: Callable[[ItemT], Any],
+        id_of: Callable[[Any], str | None],
+        *,
+        keep_repeats: bool = False,
+    ) -> None:
+        self.tally = Tally(dataset)
+        self._read: Callable[[ItemT], Any] = read
+        self._id_of = id_of
+        self._keep_repeats = keep_repeats
+        self._seen = SeenIds()
+        self._standstill = 0
+        self._page_start = (0, 0)
+
+    def take(self, batch: Batch[ItemT], place: int | None) -> list[Any]:
+        """The records of a batch that can be used, and are new (or kept all the same); the tally notes all of them."""
+        tally, read = self.tally, self._read
+        records: list[Any] = [_NOT_AN_OBJECT if item is None else read(item) for item in batch.items]
+        _note_fields(batch, tally)
+        has_rejects = Rejected in set(map(type, records))
+        ids = list(map(_reject_or(self._id_of) if has_rejects else self._id_of, records))
+        is_new = self._seen.add(ids, place)
+        tally.read += len(records)
+        tally.unnamed += ids.count(None)
+        tally.duplicates += is_new.count(False) if is_new else 0
+        if has_rejects:
+            _note_rejects(batch, records, is_new, tally)
+        if has_rejects or is_new:
+            flags = is_new or [True] * len(records)
+            usable = [(r, new) for r, new in zip(records, flags, strict=True) if not isinstance(r, Rejected)]
+            tally.accepted += sum(new for _, new in usable)
+            records = [record for record, new in usable if new or self._keep_repeats]
+        else:
+            tally.accepted += len(records)
+        if records and isinstance(records[0], TicketSaleRecord):
+            tally.dates.update(map(attrgetter("date_source"), records))
+        return records
+
+    def end_page(self, fetched: FetchedPage[ItemT]) -> None:
+        """Note the total of a page, and raise IncompleteExtractError where pages bring nothing new."""
+        tally = self.tally
+        total = declared_total(fetched.page.envelope, fetched.total_header)
+        if tally.pages == 0:
+            tally.first_total = total
+        elif total is not None and tally.last_total is not None:
+            tally.total_fell = tally.total_fell or total < tally.last_total
+        tally.last_total = total
+        tally.pages += 1
+        read, duplicates = self._page_start
+        self._page_start = tally.read, tally.duplicates
+        has_news = tally.duplicates - duplicates < tally.read - read
+        self._standstill = 0 if has_news or tally.read == read else self._standstill + 1
+        if self._standstill == _STANDSTILL_PAGES:
+            raise IncompleteExtractError(
+                f"{tally.dataset}, {fetched.request.describe()}: {self._standstill} pages in a row brought only "
+                "records that had been read before: the upstream doesn't advance"
+            )
+
+    def check(self, unknown_keys: list[str], *, force: bool) -> None:
+        """Raise IncompleteExtractError unless what was read is what the upstream declares, or nobody knows."""
+        tally = self.tally
+        ids, tally.far_repeats = self._seen.count()
         tally.distinct = ids + tally.unnamed
-        if self._force or (tally.completeness != "unproved" and not tally.far_repeats):
+        tally.jumps = self._seen.jumps
+        if force or (tally.completeness != "unproved" and not tally.far_repeats):
             return
+        if unknown_keys and tally.distinct < (tally.first_total or 0):
+            raise not_understood(tally.dataset, unknown_keys)
         raise IncompleteExtractError(
             f"{tally.dataset}: {tally.distinct} distinct records were read on {tally.pages} pages, and the upstream "
-            f"declared {_number(tally.first_total)} on the first page and {_number(tally.last_total)} on the last; "
+            f"declares {_number(tally.first_total)} on the first page and {_number(tally.last_total)} on the last; "
             f"{tally.duplicates + tally.far_repeats} came twice. Its data changed while it was being read, or its "
             "order isn't stable: sort by a unique column there, and set a larger NEST_API_PAGE_SIZE.",
             dataset=tally.dataset,
@@ -186,66 +248,8 @@ def extract_events_and_sales(
     return Extraction(api, today, zone, max_pages, force=force, progress=progress)
 
 
-class _Totals:
-    """The totals that the pages declare, and whether one fell.
-
-    Pages that were asked for ahead may answer in any order: a total counts as lower than another only if its page was
-    asked for after the other one's answer had come.
-    """
-
-    def __init__(self) -> None:
-        self.first: int | None = None
-        self.last: int | None = None
-        self.fell = False
-        self._pages = 0
-        self._settled = 0
-        self._recent: list[tuple[float, int]] = []
-
-    def note(self, total: int | None, sent_at: float, received_at: float) -> None:
-        """Pages come in their order. Times are monotonic seconds."""
-        self._pages += 1
-        self.first = total if self._pages == 1 else self.first
-        self.last = total
-        if total is None:
-            return
-        settled = [known for received, known in self._recent if received <= sent_at]
-        self._recent = [(received, known) for received, known in self._recent if received > sent_at]
-        self._settled = max(self._settled, *settled, 0)
-        self.fell = self.fell or total < self._settled
-        self._recent.append((received_at, total))
-
-
 def _number(total: int | None) -> str:
     return "no total" if total is None else str(total)
-
-
-def _take_batch(
-    batch: Batch[ItemT],
-    read: Callable[[ItemT], Any],
-    id_of: Callable[[Any], str | None],
-    seen: SeenIds,
-    tally: Tally,
-) -> list[Any]:
-    """The records of a batch that are new and can be used; what becomes of the others is noted in the tally."""
-    records: list[Any] = [_NOT_AN_OBJECT if item is None else read(item) for item in batch.items]
-    _note_fields(batch, tally)
-    has_rejects = Rejected in set(map(type, records))
-    ids = (
-        [r.item_id if isinstance(r, Rejected) else id_of(r) for r in records] if has_rejects else [*map(id_of, records)]
-    )
-    is_new = seen.add(ids)
-    tally.read += len(records)
-    tally.unnamed += ids.count(None)
-    tally.duplicates += is_new.count(False) if is_new else 0
-    if has_rejects:
-        _note_rejects(batch, records, is_new, tally)
-    if has_rejects or is_new:
-        flags = is_new or [True] * len(records)
-        records = [r for r, new in zip(records, flags, strict=True) if new and not isinstance(r, Rejected)]
-    tally.accepted += len(records)
-    if records and isinstance(records[0], TicketSaleRecord):
-        tally.dates.update(map(attrgetter("date_source"), records))
-    return records
 
 
 def _reject_or(id_of: Callable[[Any], str | None]) -> Callable[[Any], str | None]:

@@ -14,7 +14,7 @@ from typing import Generic
 from etl.api import Api, Dataset, FetchedPage
 from etl.errors import IncompleteExtractError, UpstreamError
 from etl.page import ItemT
-from etl.pagination import Next, PageRequest, next_page, understood_forms, unknown_paging
+from etl.pagination import Next, PageRequest, declared_total, next_page, understood_forms, unknown_paging
 
 _SMOOTHING = 0.3
 
@@ -22,16 +22,26 @@ _SMOOTHING = 0.3
 class PageStream(Generic[ItemT]):
     """Iterate once. Whoever iterates consumes a page's batches before asking for the next page.
 
-    `waited` is how long the iterating thread has waited for the upstream, in seconds.
+    `waited` is how long the iterating thread has waited for the upstream, in seconds. `unknown_keys` are what looks
+    like paging on a page that gave no signal, once there was one. `in_order` asks for a page only once the one before
+    has come.
     """
 
     def __init__(
-        self, api: Api, dataset: Dataset[ItemT], max_pages: int, clock: Callable[[], float] = time.perf_counter
+        self,
+        api: Api,
+        dataset: Dataset[ItemT],
+        max_pages: int,
+        clock: Callable[[], float] = time.perf_counter,
+        *,
+        in_order: bool = False,
     ) -> None:
         self.waited = 0.0
+        self.unknown_keys: list[str] = []
         self._api = api
         self._dataset: Dataset[ItemT] = dataset
         self._max_pages = max_pages
+        self._in_order = in_order
         self._clock = clock
         self._ahead: deque[tuple[PageRequest, Future[tuple[FetchedPage[ItemT], float]]]] = deque()
         self._links: set[int] = set()
@@ -98,16 +108,21 @@ class PageStream(Generic[ItemT]):
             following = next_page(
                 page.envelope, fetched.link_header, fetched.request, page.item_count, fetched.url, self._api.origins
             )
-        except (IncompleteExtractError, UpstreamError) as error:
-            raise type(error)(f"{self._dataset.name}: {error}", dataset=self._dataset.name) from None
+        except IncompleteExtractError as error:
+            raise IncompleteExtractError(f"{self._dataset.name}: {error}") from None
+        except UpstreamError as error:
+            raise UpstreamError(f"{self._dataset.name}, {fetched.request.describe()}: {error}") from None
         request = following.request
-        if not following.is_understood and (keys := unknown_paging(page.envelope, continuing=True)):
-            raise IncompleteExtractError(
-                f"{self._dataset.name}, {fetched.request.describe()}: {', '.join(keys)} says that there is more, in "
-                f"a form that isn't understood. Understood are {understood_forms()}."
-            )
+        if not following.is_understood:
+            self.unknown_keys = unknown_paging(page.envelope, continuing=False)
+            if keys := unknown_paging(page.envelope, continuing=True):
+                raise not_understood(self._dataset.name, keys)
         if request is not None:
             self._check_bounds(request)
+        # Pages that are under way at once may be served out of their order, and a record that is inserted meanwhile
+        # then pushes another one out of sight. Only a declared total shows it.
+        if self._in_order or declared_total(page.envelope, fetched.total_header) is None:
+            return replace(following, last_page=None)
         return following
 
     def _check_bounds(self, request: PageRequest) -> None:
@@ -123,6 +138,15 @@ class PageStream(Generic[ItemT]):
                     f"{self._dataset.name}, {request.describe()}: the upstream's pages go round in a circle"
                 )
             self._links.add(key)
+
+
+def not_understood(dataset: str, keys: list[str]) -> IncompleteExtractError:
+    """The error for paging in a form that isn't known."""
+    return IncompleteExtractError(
+        f"{dataset}: {', '.join(keys)} says that there is more, in a form that isn't understood. Understood are "
+        f"{understood_forms()}.",
+        dataset=dataset,
+    )
 
 
 def _after(request: PageRequest, last_page: int | None) -> PageRequest | None:

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import SplitResult, urljoin, urlsplit, urlunsplit
 
 from etl.errors import IncompleteExtractError, UpstreamError
+from etl.records import is_storable
 
 Path = tuple[str, ...]
 
@@ -225,7 +226,8 @@ def _read_next(signal: Signal, value: Any, state: _State) -> _Place | None:
     if value is True:
         return _Place(signal.parameter, state.current + 1)
     if isinstance(value, str) and _URL.match(value):
-        return _Place(None, value)
+        # Numbers come before links: a COUNT follows.
+        return _Place(None, value) if state.last_page is None else None
     number = _integer(value)
     return _read_token(signal, value, state) if number is None else _Place(signal.parameter, number)
 
@@ -233,7 +235,9 @@ def _read_next(signal: Signal, value: Any, state: _State) -> _Place | None:
 def _read_token(signal: Signal, value: Any, state: _State) -> _Place | None:  # noqa: ARG001 - one of a table
     if value in (None, False, ""):
         return _END
-    return _Place(signal.parameter, value) if isinstance(value, str) else _Place(signal.parameter, str(value))
+    if not is_storable(str(value)):
+        raise UpstreamError(f"its token for the next page ({'.'.join(signal.path)}) can't be sent back")
+    return _Place(signal.parameter, str(value))
 
 
 def _read_count(signal: Signal, value: Any, state: _State) -> _Place | None:
@@ -315,7 +319,7 @@ def _look_up(source: Mapping[str, Any], path: Path) -> tuple[bool, Any]:
 
 
 _PARAMETER = r"""\s*;\s*([\w!#$&+.^`|~*-]+)\s*(?:=\s*("(?:[^"\\]|\\.)*"|[^\s;,"]+))?"""
-_LINK = re.compile(rf"<([^>]*)>((?:{_PARAMETER})*)")
+_LINK = re.compile(rf"<([^<>]*)>((?:{_PARAMETER})*)")
 
 
 def _next_link(header: str) -> str | None:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
-from etl.database import transaction
+from etl.database import sqlstate_of, transaction
 from etl.deadline import Deadline
 from etl.errors import AlreadyRunningError
 from etl.extract import MAX_REJECTS_KEPT, RejectedItem
@@ -193,7 +193,9 @@ class PostgresRunLog:
         with transaction(self._engine, deadline) as connection:
             connection.execute(sa.update(LEASE).where(*self._is_mine()).values(run_id=None, expires_at=_CLOCK))
         with transaction(self._engine, deadline) as connection:
-            if self._write(connection, run):
+            was_mine = self._write(connection, run)
+        if was_mine and rejects:
+            with transaction(self._engine, deadline) as connection:
                 _keep_rejects(connection, run.run_id, rejects[:MAX_REJECTS_KEPT])
 
     def last_runs(self, limit: int, deadline: Deadline) -> list[Run]:
@@ -207,11 +209,15 @@ class PostgresRunLog:
         with transaction(self._engine, deadline) as connection:
             if not sa.inspect(connection).has_table(RUNS.name):
                 return RunTotals({}, None, None)
-            counts = connection.execute(sa.select(RUNS.c.status, sa.func.count()).group_by(RUNS.c.status)).tuples()
+            counts = connection.execute(sa.select(RUNS.c.status, sa.func.count().label("runs")).group_by(RUNS.c.status))
             newest = sa.select(RUNS).order_by(RUNS.c.finished_at.desc()).limit(1)
             last = connection.execute(newest.where(RUNS.c.finished_at.is_not(None))).mappings().first()
             success = connection.execute(newest.where(RUNS.c.status == "success")).mappings().first()
-            return RunTotals(dict(counts.all()), _run(last) if last else None, _run(success) if success else None)
+            return RunTotals(
+                {row.status: row.runs for row in counts},
+                _run(last) if last else None,
+                _run(success) if success else None,
+            )
 
     def _write(self, connection: sa.Connection, run: Run) -> bool:
         """Whether the row was still this runner's to write."""
@@ -246,23 +252,23 @@ _KEEP = sa.text(
 def _keep_rejects(connection: sa.Connection, run_id: str, rejects: Sequence[RejectedItem]) -> None:
     """Write the rejected records: as jsonb, or as text where jsonb can't hold them (NUL, lone surrogates, 1e999999)."""
     rows = [{"run_id": run_id, "dataset": r.dataset, "reason": r.reason, **_record(r.text)} for r in rejects]
-    if not rows:
-        return
+    if not _try_to_keep(connection, rows):
+        for row in rows:
+            if not _try_to_keep(connection, [row]):
+                _try_to_keep(connection, [{**row, "record": None, "record_text": row["record"]}])
+
+
+def _try_to_keep(connection: sa.Connection, rows: list[dict[str, str | None]]) -> bool:
+    """Whether all of the rows could be written; none is, if jsonb can't hold one of them."""
     try:
         with connection.begin_nested():
             connection.execute(_KEEP, {"rows": json.dumps(rows)})
-    except sa.exc.DataError:
-        for row in rows:
-            _keep_reject(connection, row)
-
-
-def _keep_reject(connection: sa.Connection, row: dict[str, str | None]) -> None:
-    try:
-        with connection.begin_nested():
-            connection.execute(_KEEP, {"rows": json.dumps([row])})
-    except sa.exc.DataError:
-        as_text = {**row, "record": None, "record_text": row["record"]}
-        connection.execute(_KEEP, {"rows": json.dumps([as_text])})
+    except sa.exc.DBAPIError as error:
+        # Class 22: the data. pg8000 has no exception class of its own for it.
+        if (sqlstate_of(error) or "").startswith("22"):
+            return False
+        raise
+    return True
 
 
 def _record(text: str) -> dict[str, str | None]:

@@ -22,14 +22,21 @@ def read_secret(name: str, endpoint: str | None, deadline: Deadline) -> str:
     reached or its checksum doesn't fit the payload.
     """
     import google_crc32c
+    import requests
     from google.api_core import exceptions, retry
+    from google.auth.exceptions import GoogleAuthError, TransportError
 
     try:
         response = _client(endpoint).access_secret_version(
             name=name,
             # The client's own retry goes on for a minute against a dead endpoint.
             retry=retry.Retry(
-                predicate=retry.if_exception_type(exceptions.ServerError, exceptions.TooManyRequests, ConnectionError),
+                predicate=retry.if_exception_type(
+                    exceptions.ServerError,
+                    exceptions.TooManyRequests,
+                    requests.ConnectionError,
+                    requests.Timeout,
+                ),
                 initial=0.5,
                 maximum=4.0,
                 timeout=deadline.bound(_TOTAL_SECONDS),
@@ -41,7 +48,15 @@ def read_secret(name: str, endpoint: str | None, deadline: Deadline) -> str:
             f"the secret {name} can't be read: Secret Manager answered {error.code}. Check NEST_API_TOKEN_SECRET, that "
             "the version is enabled, and that the function's account has roles/secretmanager.secretAccessor on it."
         ) from None
+    except GoogleAuthError as error:
+        if isinstance(error, TransportError):
+            raise UpstreamError(f"no credentials for Secret Manager can be had now: {type(error).__name__}") from None
+        raise ConfigurationError(
+            f"there are no credentials to read the secret {name} with ({type(error).__name__}): run as a service "
+            "account, or run `gcloud auth application-default login`"
+        ) from None
     except (exceptions.GoogleAPIError, OSError) as error:
+        deadline.check()
         raise UpstreamError(f"Secret Manager can't be reached for {name}: {type(error).__name__}") from None
     data = response.payload.data
     if response.payload.data_crc32c != google_crc32c.value(data):

@@ -11,39 +11,53 @@ _BUCKETS = 64
 
 
 class SeenIds:
-    """The ids of one reading of a dataset. Takes 8 bytes an id, and the window's strings.
+    """The ids of one reading of a dataset. Takes 8 bytes an id, and the window's strings with their places.
+
+    A place is a record's row number less the total that its page declared. New records in front of a record push it
+    back by as many rows as the total grows, so a record that comes again has at most the place that it had. One with a
+    higher place (`jumps`) has been moved by something else, which may have moved another one out of sight.
 
     The hash is Python's own, which is keyed anew in each process: nobody can make ids that collide.
     """
 
     def __init__(self, window: int = WINDOW) -> None:
+        self.jumps = 0
         self._window = window
-        self._recent: set[str] = set()
-        self._older: set[str] = set()
+        self._recent: dict[str, int | None] = {}
+        self._older: dict[str, int | None] = {}
         self._hashes = [array("q") for _ in range(_BUCKETS)]
 
-    def add(self, ids: Sequence[str | None]) -> list[bool] | None:
-        """Note the ids of one batch. None if all are new, else for each whether it is; None as an id always is."""
-        named = {identifier for identifier in ids if identifier is not None}
-        known = self._recent, self._older
-        if len(named) + ids.count(None) == len(ids) and all(map(named.isdisjoint, known)):
-            self._note(named)
-            return None
-        return [identifier is None or self._add_one(identifier) for identifier in ids]
+    def add(self, ids: Sequence[str | None], place: int | None = None) -> list[bool] | None:
+        """Note the ids of one batch, whose first one stands at `place` (None: places tell nothing here).
 
-    def _add_one(self, identifier: str) -> bool:
-        if identifier in self._recent or identifier in self._older:
-            return False
-        self._note({identifier})
+        None if all are new, else for each whether it is. An item without an id always is.
+        """
+        places = [None] * len(ids) if place is None else range(place, place + len(ids))
+        placed = [(identifier, at) for identifier, at in zip(ids, places, strict=True) if identifier is not None]
+        distinct = {identifier for identifier, _ in placed}
+        window = (self._recent, self._older)
+        if len(distinct) == len(placed) and all(known.keys().isdisjoint(distinct) for known in window):
+            self._note(placed)
+            return None
+        return [identifier is None or self._add_one(identifier, at) for identifier, at in zip(ids, places, strict=True)]
+
+    def _add_one(self, identifier: str, place: int | None) -> bool:
+        for known in (self._recent, self._older):
+            if identifier in known:
+                before = known[identifier]
+                self.jumps += place is not None and before is not None and place > before
+                return False
+        self._note([(identifier, place)])
         return True
 
-    def _note(self, ids: set[str]) -> None:
+    def _note(self, placed: list[tuple[str, int | None]]) -> None:
         append = [bucket.append for bucket in self._hashes]
-        for digest in map(hash, ids):
+        self._recent.update(placed)
+        for identifier, _ in placed:
+            digest = hash(identifier)
             append[digest % _BUCKETS](digest)
-        self._recent.update(ids)
         if len(self._recent) >= self._window:
-            self._older, self._recent = self._recent, set()
+            self._older, self._recent = self._recent, {}
 
     def count(self) -> tuple[int, int]:
         """(distinct ids, ids that came again from further back than the window reaches)."""

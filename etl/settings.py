@@ -171,10 +171,10 @@ def _choice(*choices: str, fold: Callable[[str], str] = str.lower) -> Callable[[
     return parse
 
 
-def _matching(pattern: str, example: str) -> Callable[[str], str]:
+def _matching(pattern: str, example: str, *, show: bool = True) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if not re.fullmatch(pattern, text):
-            raise ValueError(f"is {text!r}: write it like {example}")
+            raise ValueError(f"is {text!r}: write it like {example}" if show else f"is in another form: write it like {example}")
         return text
 
     return parse
@@ -194,21 +194,21 @@ def read_token(text: str) -> str:
 
 
 def _base_url(text: str) -> str:
-    url = _http_url(text)
-    if url.query or url.fragment:
-        raise ValueError(f"is {text!r}: write it without a query or fragment")
+    _http_url(text)
+    if "?" in text or "#" in text:
+        raise ValueError("has a query or fragment: write it without")
     return text.rstrip("/")
 
 
 def _http_url(text: str) -> SplitResult:
+    if "@" in text:
+        raise ValueError("has a user or password in it: give the token as NEST_API_TOKEN or NEST_API_TOKEN_SECRET")
     try:
         url = urlsplit(text)
         readable = url.scheme in ("http", "https") and bool(url.hostname) and (url.port is None or url.port > 0)
     except ValueError:
         readable = False
-    if "@" in text.partition("://")[2].partition("/")[0]:
-        raise ValueError("has a user or password in it: give the token as NEST_API_TOKEN or NEST_API_TOKEN_SECRET")
-    if not readable:
+    if not readable or not re.fullmatch(r"[\x21-\x7e]+", text):
         raise ValueError(f"is {text!r}: write it like https://api.example.com/v1")
     return url
 
@@ -245,6 +245,7 @@ ENVIRONMENT: dict[str, Callable[[str], Any]] = {
     "NEST_API_TOKEN_SECRET": _matching(
         r"projects/[^/\s]+/secrets/[A-Za-z0-9_-]{1,255}/versions/[A-Za-z0-9_-]+",
         "projects/PROJECT/secrets/NAME/versions/latest",
+        show=False,  # often the token itself by mistake
     ),
     "NEST_API_PAGE_SIZE": _whole(1, 1_000_000),
     "NEST_API_CONCURRENCY": _whole(1, 64),

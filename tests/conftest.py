@@ -1,5 +1,6 @@
 """The real parts, each started once a session, when the first test asks for it; data is made anew for each test."""
 
+import os
 import uuid
 from collections.abc import Iterator
 from contextlib import closing
@@ -7,7 +8,12 @@ from contextlib import closing
 import pytest
 
 from tests.sandbox.bigquery import BigQueryEmulator
+from tests.sandbox.function import reach_loopback
 from tests.sandbox.postgres import EmbeddedPostgres
+
+
+def pytest_configure() -> None:
+    os.environ.update(reach_loopback(os.environ))
 
 
 @pytest.fixture(scope="session")

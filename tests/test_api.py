@@ -149,8 +149,8 @@ RETRIED = [
         200,
         id="gzip cut short",
     ),
-    pytest.param(Fault("hang"), "no answer, or no more of it, within 0.1 s", None, id="no answer in time"),
-    pytest.param(Fault("hang", after_bytes=9), "no answer, or no more of it, within 0.1 s", 200, id="stalls"),
+    pytest.param(Fault("hang"), "no answer, or no more of it, within 0.2 s", None, id="no answer in time"),
+    pytest.param(Fault("hang", after_bytes=9), "no answer, or no more of it, within 0.2 s", 200, id="stalls"),
 ]
 
 
@@ -159,10 +159,15 @@ def test_what_is_tried_again(fault: Fault, reason: str, status: int | None, caps
     """Such an attempt is made up to three times, 1 s and 2 s apart; then the error says where it was and why."""
     faults = [replace(fault, page=2, times=2), replace(fault, page=3, times=None)]
     deadline = FakeDeadline()
+    timeout = "0.2" if fault.kind == "hang" else "9"
     with (
         json_logs(),
         TicketingApi(sales=plain_sales(9), page_size=3, faults=faults) as upstream,
-        client(upstream.base_url, deadline=deadline, env={"NEST_API_TIMEOUT_SECONDS": "0.1"}) as api,
+        client(
+            upstream.base_url,
+            deadline=deadline,
+            env={"NEST_API_TIMEOUT_SECONDS": timeout},
+        ) as api,
     ):
         assert fetch(api, SECOND) == [4, 5, 6]
         assert deadline.slept == [1, 2]
@@ -393,7 +398,9 @@ def test_the_token_is_renewed_once_by_several_threads() -> None:
         with client(upstream.base_url, token=token) as api, ThreadPoolExecutor(8) as pool:
             pages = [PageRequest(n, "page", str(n)) for n in range(1, 9)]
             assert list(pool.map(lambda page: fetch(api, page), pages)) == [[n] for n in range(1, 9)]
-        assert sorted(seen.status or 0 for seen in upstream.requests) == [200] * 8 + [401] * 8
+        statuses = [seen.status for seen in upstream.requests]
+    assert statuses.count(200) == 8
+    assert 2 <= statuses.count(401) <= 8
     assert list(unread) == ["never read"]
 
 

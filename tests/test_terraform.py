@@ -390,7 +390,7 @@ def test_checkov_fails_nothing() -> None:
     """checkov has no finding, but those that are skipped beside their resource with a reason."""
     checkov = shutil.which("checkov", path=f"{ROOT / '.venv-terraform' / 'bin'}{os.pathsep}{os.environ['PATH']}")
     if checkov is None:
-        missing("checkov is not installed: make .venv-terraform")
+        missing("checkov is not installed: make .venv-terraform/installed")
     command: list[str | Path] = [
         checkov,
         "-d",

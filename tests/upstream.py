@@ -14,7 +14,7 @@ import pytest
 
 from etl.api import EVENTS, TICKET_SALES, Api, Dataset, Token
 from etl.deadline import Deadline
-from etl.extract import Extraction, Tally
+from etl.extract import Extraction, Progress, Tally, extract_events_and_sales
 from etl.logs import configure_logs
 from etl.settings import Settings
 from tests.sandbox.request_log import RequestSeen
@@ -77,9 +77,11 @@ class Reading:
         return [getattr(record, name) for record in self.records]
 
 
-def extraction(api: Api, *, force: bool = False, max_pages: int = 1000) -> Extraction:
+def extraction(
+    api: Api, *, force: bool = False, max_pages: int = 1000, progress: Progress = lambda _: None
+) -> Extraction:
     """Both streams, in UTC; TODAY is the day of what has no date."""
-    return Extraction(api, TODAY, UTC, max_pages, force=force)
+    return extract_events_and_sales(api, TODAY, UTC, max_pages, force=force, progress=progress)
 
 
 def read_once(source: Extraction, dataset: DatasetName = "ticket_sales") -> Reading:

@@ -3,7 +3,9 @@
 Runs on the bare Python that the machine has. Quiet, but for one line that counts the packages.
 """
 
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -36,14 +38,20 @@ def _run(command: list[str], packages: int) -> int:
     """Shows the command's output only if it fails."""
     said = []
     collected = 0
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        for line in process.stdout or ():
-            said.append(line)
-            if line.startswith(_PACKAGE):
-                collected += 1
-                _show(f"  {collected} of {packages}")
-            elif line.startswith(_COMPLETE):
-                _show("  all fetched, being put in place")
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    ) as process:
+        try:
+            for line in process.stdout or ():
+                said.append(line)
+                if line.startswith(_PACKAGE):
+                    collected += 1
+                    _show(f"  {collected} of {packages}")
+                elif line.startswith(_COMPLETE):
+                    _show("  all fetched, being put in place")
+        except BaseException:
+            os.killpg(process.pid, signal.SIGINT)  # pip then takes its temporary files away
+            raise
     _show("")
     if process.returncode:
         sys.stderr.writelines(said[-30:])
@@ -58,4 +66,8 @@ def _show(text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))
+    except KeyboardInterrupt:
+        sys.exit("\nStopped; the next make begins again.")

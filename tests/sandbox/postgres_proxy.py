@@ -117,16 +117,21 @@ class PostgresProxy:
                 await self._converse(reader, writer)
 
     async def _agree_on_tls(self, connection: socket.socket) -> bool:
-        head = b""
-        while len(head) < _HEAD.size:
-            piece = await self._loop.sock_recv(connection, _HEAD.size - len(head))
-            if not piece:
-                return False
-            head += piece
-        agreed = bool(_HEAD.unpack(head)[1] == SSL_REQUEST)
+        size, code = _HEAD.unpack(await self._receive(connection, _HEAD.size))
+        await self._receive(connection, size - _HEAD.size)  # left unread, it would reset the connection
+        agreed = bool(code == SSL_REQUEST)
         refusal = RefusedError("28000", "no pg_hba.conf entry for this host, no encryption")
         await self._loop.sock_sendall(connection, b"S" if agreed else _error(refusal))
         return agreed
+
+    async def _receive(self, connection: socket.socket, size: int) -> bytes:
+        received = b""
+        while len(received) < size:
+            piece = await self._loop.sock_recv(connection, size - len(received))
+            if not piece:
+                raise ConnectionResetError
+            received += piece
+        return received
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         size, code = _HEAD.unpack(await reader.readexactly(_HEAD.size))

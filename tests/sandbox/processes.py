@@ -107,11 +107,6 @@ class Process:
         finally:
             self.stop(signal.SIGKILL)
 
-    def kill(self) -> None:
-        """SIGKILL, as a crash: to it alone. `stop` must still follow."""
-        self._child.kill()
-        self._child.wait()
-
     def stop(self, stop_signal: signal.Signals | None = None, seconds: float = 10.0) -> None:
         """Ends it and its group; with SIGKILL what is left after `seconds`. A second time does nothing."""
         if self._guard.poll() is not None:

@@ -43,7 +43,7 @@ def table(title: str, head: Sequence[str], rows: Sequence[Sequence[Cell]]) -> No
 
 def _text(cell: Cell) -> str:
     """Amounts have two decimals, and more where they need more."""
-    if isinstance(cell, Decimal):
-        exact = cell.normalize()
-        return f"{exact:,f}" if exact.as_tuple().exponent < -2 else f"{exact:,.2f}"
-    return f"{cell:,}" if isinstance(cell, int) else cell
+    if not isinstance(cell, Decimal):
+        return f"{cell:,}" if isinstance(cell, int) else cell
+    whole, _, decimals = f"{cell:,f}".partition(".")
+    return f"{whole}.{decimals.rstrip('0'):0<2}"

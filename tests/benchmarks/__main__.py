@@ -1,0 +1,87 @@
+"""python -m tests.benchmarks: measures the table of targets, prints it, and writes it as JSON.
+
+Exit code 0 once every row asked for is measured or left out, whatever the verdicts; 1 if a measurement failed.
+"""
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from tests.benchmarks.dlt_comparison import install_dlt
+from tests.benchmarks.findings import LeftOutError, Line, show, write
+from tests.benchmarks.rows import ROWS, Row
+from tests.benchmarks.session import Session
+from tests.benchmarks.stage_profile import print_profile
+from tests.benchmarks.workload import HOME
+from tests.sandbox.processes import SandboxError
+
+
+def main(arguments: Sequence[str]) -> int:
+    asked = _arguments(arguments)
+    signal.signal(signal.SIGTERM, _leave)
+    try:
+        with ExitStack() as stack:
+            session = Session(stack, asked.scale, asked.pairs)
+            if asked.profile:
+                print_profile(session)
+                return 0
+            if asked.dlt:
+                install_dlt()
+            lines = [_line(row, session) for row in ROWS if row.name in asked.rows]
+    except SandboxError as error:
+        print(f"Failed: {error}", file=sys.stderr)
+        return 1
+    show(lines, asked.scale)
+    asked.json.parent.mkdir(parents=True, exist_ok=True)
+    write(lines, asked.scale, asked.json)
+    print(f"Every single measurement: {asked.json}")
+    return 0
+
+
+def _line(row: Row, session: Session) -> Line:
+    try:
+        found = row.measure(session)
+    except LeftOutError as error:
+        return Line(row.name, row.what, row.target, "-", f"left out: {error}")
+    verdict = "met" if found.is_met else "MISSED"
+    return Line(row.name, row.what, row.target, found.value, verdict, found.number, found.details)
+
+
+def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
+    names = [row.name for row in ROWS]
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description="Measures the table of targets.")
+    parser.add_argument("--rows", type=_rows, default=names, help=f"some of {','.join(names)}; default: all")
+    parser.add_argument("--scale", type=_positive, default=1.0, help="size of the workloads; targets are for 1")
+    parser.add_argument("--pairs", type=int, default=3, help="how often both sides are measured in turns")
+    parser.add_argument("--json", type=Path, default=HOME / "benchmarks.json", help="where the JSON goes")
+    parser.add_argument("--dlt", action="store_true", help="install dlt into an environment of its own, if need be")
+    parser.add_argument("--profile", action="store_true", help="instead: where the time of W1 goes")
+    return parser.parse_args(arguments)
+
+
+def _rows(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    unknown = [name for name in names if name not in {row.name for row in ROWS}]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"there is no row {unknown[0]!r}")
+    return names
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"{text} isn't above 0")
+    return value
+
+
+def _leave(number: int, _: FrameType | None) -> NoReturn:
+    sys.exit(128 + number)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

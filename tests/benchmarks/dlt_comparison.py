@@ -1,0 +1,69 @@
+"""The row against dlt, in an environment of its own that is made on request."""
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.benchmarks.findings import Finding, LeftOutError
+from tests.benchmarks.session import Session
+from tests.benchmarks.workload import HOME
+from tests.function import child_env
+from tests.sandbox.processes import SandboxError
+
+_TIMES = 15
+_ENVIRONMENT = HOME / "dlt-venv"
+_PYTHON = _ENVIRONMENT / "bin" / "python"
+_LOGIN = "dlt"
+
+
+def against_dlt(session: Session) -> Finding:
+    """One run of a dlt pipeline over W1, against the median of the function's."""
+    if not _PYTHON.exists():
+        raise LeftOutError("dlt is not installed: --dlt does that, into an environment of its own (100 MB)")
+    measured = session.w1_measured
+    session.tell("dlt over W1: takes a while")
+    session.postgres.create_role(_LOGIN, _LOGIN)
+    database = session.postgres.create_database(owner=_LOGIN)
+    state = tempfile.mkdtemp(prefix="veritix-dlt-")
+    target = [session.nginx.url(session.w1), session.postgres.tcp_url(database, _LOGIN, _LOGIN), state]
+    try:
+        done = subprocess.run(
+            [_PYTHON, Path(__file__).with_name("dlt_pipeline.py"), *target],
+            env={**child_env(), "RUNTIME__DLTHUB_TELEMETRY": "false"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    finally:
+        shutil.rmtree(state)
+    if done.returncode != 0:
+        raise SandboxError(f"dlt failed: {done.stderr[-2000:]}")
+    result = json.loads(done.stdout.splitlines()[-1])
+    if (result["sales"], result["daily_rows"]) != (session.w1.sales, session.tables.daily_rows):
+        raise SandboxError(f"dlt loaded {result}")
+    times = result["seconds"] / measured.seconds
+    return Finding(
+        f"{times:.1f} times faster ({measured.seconds:.1f} s / {result['seconds']:.1f} s)",
+        times,
+        times >= _TIMES,
+        result,
+    )
+
+
+def install_dlt() -> None:
+    """Make its environment, unless it is there. Raises SandboxError where that fails."""
+    if _PYTHON.exists():
+        return
+    HOME.mkdir(parents=True, exist_ok=True)
+    commands: tuple[list[str | Path], ...] = (
+        [sys.executable, "-m", "venv", _ENVIRONMENT],
+        [_PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "dlt[postgres]==1.*"],
+    )
+    for command in commands:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            shutil.rmtree(_ENVIRONMENT, ignore_errors=True)
+            raise LeftOutError(f"dlt can't be installed: {done.stderr.strip().splitlines()[-1]}")

@@ -1,0 +1,172 @@
+"""The rows of the table: what each measures, and its target."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from tests.benchmarks.cold_start import cold_start
+from tests.benchmarks.dlt_comparison import against_dlt
+from tests.benchmarks.findings import MIB, Finding, spread
+from tests.benchmarks.merge import merge
+from tests.benchmarks.session import Session
+from tests.benchmarks.whole_run import WholeRun, run_once, served_function
+from tests.benchmarks.workload import single_page, tenfold
+from tests.sandbox.sample_data import plain_events, plain_sales
+from tests.sandbox.ticketing_api import TicketingApi
+
+
+@dataclass(frozen=True)
+class Row:
+    """`measure` raises LeftOutError where a part of it isn't installed."""
+
+    name: str
+    what: str
+    target: str
+    measure: Callable[[Session], Finding]
+
+
+_PAGES, _PAGE_SIZE, _LATENCY_SECONDS = 200, 50, 0.05
+
+
+def against_floor(session: Session) -> Finding:
+    """Row 1. The ratio is the median of the pairs' ratios: two halves of a pair have seen the same machine."""
+    measured = session.w1_measured
+    pairs = list(zip(measured.floors, measured.runs, strict=True))
+    times = median(run.seconds / floor.seconds for floor, run in pairs)
+    floor_seconds = median(floor.seconds for floor in measured.floors)
+    return Finding(
+        f"{times:.2f} times ({measured.seconds:.2f} s / {floor_seconds:.2f} s)",
+        times,
+        times <= 2.5,
+        {
+            "run": spread([run.seconds for run in measured.runs]),
+            "cpu_seconds": spread([run.cpu_seconds for run in measured.runs]),
+            "stages": [run.stages for run in measured.runs],
+            "floor": {
+                part: spread([getattr(floor, part) for floor in measured.floors])
+                for part in ("seconds", "fetch", "decode", "load", "load_changed")
+            },
+            "times_floor_that_writes_changed_rows_only": round(
+                median(run.seconds / floor.seconds_changed for floor, run in pairs), 3
+            ),
+        },
+    )
+
+
+def peak_memory(session: Session) -> Finding:
+    """Row 2: the largest peak of all runs."""
+    peak = session.w1_measured.peak_bytes
+    return Finding(
+        f"{peak / MIB:.0f} MiB", peak, peak <= 256 * MIB, {"runs": [_plain(run) for run in session.w1_measured.runs]}
+    )
+
+
+def ten_times_the_sales(session: Session) -> Finding:
+    """Row 3."""
+    measured, w1 = session.w1_measured, session.w1
+    session.tell("making ten times W1")
+    with tenfold(w1) as workload:
+        run = session.run(workload)
+    times = run.seconds / measured.seconds
+    bytes_a_sale = (run.peak_bytes - measured.peak_bytes) / (workload.sales - w1.sales)
+    return Finding(
+        f"{bytes_a_sale:.1f} bytes a sale, {times:.1f} times the time",
+        times,
+        bytes_a_sale <= 10 and times <= 10.5,
+        {"bytes_a_sale": bytes_a_sale, **_plain(run)},
+    )
+
+
+def one_page(session: Session) -> Finding:
+    """Row 4."""
+    measured = session.w1_measured
+    with single_page(session.w1) as workload:
+        runs = [session.run(workload) for _ in range(session.pairs)]
+    peak = max(run.peak_bytes for run in runs)
+    times = median(run.seconds for run in runs) / measured.seconds
+    return Finding(
+        f"{peak / MIB:.0f} MiB, {times:.2f} times the time",
+        times,
+        peak <= 256 * MIB and times <= 2,
+        {"runs": [_plain(run) for run in runs]},
+    )
+
+
+def fetched_ahead(session: Session) -> Finding:
+    """Row 5, with the sample API: its pages take their time."""
+    pages = max(_PAGES // 5, round(_PAGES * min(session.scale, 1)))
+    runs: dict[int, list[WholeRun]] = {1: [], 4: []}
+    database = session.postgres.create_database()
+    sales = plain_sales(pages * _PAGE_SIZE)
+    with TicketingApi(plain_events(50), sales, envelope="veritix", page_size=_PAGE_SIZE) as api:
+        api.keep_items = False
+        api.latency_seconds = _LATENCY_SECONDS
+        settings = {"NEST_API_BASE_URL": api.base_url, "DATABASE_URL": session.postgres.url(database)}
+        for _ in range(session.pairs):
+            for concurrency, done in runs.items():
+                done.append(run_once({**settings, "NEST_API_CONCURRENCY": str(concurrency)}))
+                session.tell(f"{pages} pages of 50 ms, concurrency {concurrency}: {done[-1].seconds:.2f} s")
+    alone, together = ([run.seconds for run in done] for done in runs.values())
+    times = median(slow / quick for slow, quick in zip(alone, together, strict=True))
+    return Finding(
+        f"{times:.2f} times faster ({median(together):.1f} s / {median(alone):.1f} s)",
+        times,
+        times >= 3.5,
+        {"pages": pages, "concurrency_1": spread(alone), "concurrency_4": spread(together)},
+    )
+
+
+def nothing_changed(session: Session) -> Finding:
+    """Row 6: a load into empty tables, and the same again."""
+    tables, w1 = session.tables, session.w1
+    settings = session.settings(w1)
+    rounds: list[dict[str, Any]] = []
+    for _ in range(session.pairs):
+        tables.empty()
+        with served_function(settings) as function:
+            marks = [tables.wal_bytes()]
+            first = function.run(w1)
+            marks.append(tables.wal_bytes())
+            tables.settle()
+            writers = tables.daily_writers()
+            marks.append(tables.wal_bytes())
+            again = function.run(w1)
+            marks.append(tables.wal_bytes())
+        tables.check()
+        rounds.append(
+            {
+                "daily_rows_written": tables.daily_rows_not_by(writers),
+                "wal": (marks[3] - marks[2]) / (marks[1] - marks[0]),
+                "load": again.stages["load_postgres"] / first.stages["load_postgres"],
+                "wal_bytes": [marks[1] - marks[0], marks[3] - marks[2]],
+                "load_seconds": [first.stages["load_postgres"], again.stages["load_postgres"]],
+                "peak_bytes": [first.peak_bytes, again.peak_bytes],
+            }
+        )
+        session.tell(f"the same again: {rounds[-1]}")
+    written = sum(one["daily_rows_written"] for one in rounds)
+    wal, load = (median(one[name] for one in rounds) for name in ("wal", "load"))
+    return Finding(
+        f"{written} rows, {wal:.1%} of the WAL, {load:.2f} of the load time",
+        load,
+        written == 0 and wal <= 0.02 and load <= 0.6,
+        {"rounds": rounds},
+    )
+
+
+def _plain(run: WholeRun) -> dict[str, Any]:
+    return {"seconds": run.seconds, "cpu_seconds": run.cpu_seconds, "peak_bytes": run.peak_bytes, "stages": run.stages}
+
+
+ROWS = (
+    Row("1", "whole run over HTTP, against the floor", "<= 2.5 times", against_floor),
+    Row("2", "peak memory of the function's process", "<= 256 MiB", peak_memory),
+    Row("3", "ten times the sales in the same groups", "<= 10 bytes a sale, 10.5 times", ten_times_the_sales),
+    Row("4", "all sales on one page", "<= 256 MiB, 2.0 times", one_page),
+    Row("5", "pages of 50 ms, concurrency 4 against 1", ">= 3.5 times faster", fetched_ahead),
+    Row("6", "the same run again, nothing changed", "0 rows, <= 2% of WAL, 0.6 of load", nothing_changed),
+    Row("7", "cold start, against its libraries' import", "<= 1.3 times", cold_start),
+    Row("8", "BigQuery MERGE", "0 rows again; constant bounds", merge),
+    Row("dlt", "the same job done by dlt", ">= 15 times faster", against_dlt),
+)

@@ -1,0 +1,85 @@
+"""Where the time of W1 goes: the run's own stages, and the steps from a page's bytes to the rows of the tables."""
+
+import gc
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime
+from typing import Any, TypeVar
+from zoneinfo import ZoneInfo
+
+from etl.page import ItemDecoder, read_page
+from etl.records import SaleItem, sale_reader
+from etl.seen_ids import SeenIds
+from etl.tables import TABLES
+from etl.transform import fold_sales, summarise
+from tests.benchmarks.findings import LeftOutError
+from tests.benchmarks.session import Session
+from tests.benchmarks.workload import Workload
+from tests.sandbox import screen
+
+T = TypeVar("T")
+
+
+def print_profile(session: Session) -> None:
+    """The stages of one whole run, and then the steps, per million sales."""
+    try:
+        run = session.run(session.w1)
+    except LeftOutError as error:
+        print(f"No whole run: {error}")
+    else:
+        stages = {**run.stages, "all (POST /)": run.seconds, "CPU of the function": run.cpu_seconds}
+        _show("Stages of a whole run", {**stages}, 1.0)
+    _show("Steps over stored pages", steps(session.w1), 1_000_000 / session.w1.sales)
+
+
+class _Clock:
+    """CPU seconds by step. What a step calls through `timed` is taken off it."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._inner = 0.0
+
+    def timed(self, name: str, step: Callable[..., T], *arguments: Any) -> T:
+        outer, self._inner = self._inner, 0.0
+        started = time.process_time()
+        result = step(*arguments)
+        whole = time.process_time() - started
+        self.seconds[name] = self.seconds.get(name, 0.0) + whole - self._inner
+        self._inner = outer + whole
+        return result
+
+
+def steps(w1: Workload) -> dict[str, float]:
+    """CPU seconds of each step over all pages, in the order of a run."""
+    clock = _Clock()
+    decoder, read, seen = ItemDecoder(SaleItem), sale_reader(date(2026, 11, 23), ZoneInfo("UTC")), SeenIds()
+
+    def batches() -> Iterator[list[Any]]:
+        for number in range(1, w1.pages + 1):
+            body = clock.timed("read the files", w1.page(number).read_bytes)
+            yield from (batch.items for batch in clock.timed("decode a page", read_page, iter([body]), decoder).batches)
+
+    def read_all(items: list[Any]) -> list[Any]:
+        return [read(item) for item in items]
+
+    def records() -> Iterator[Any]:
+        for items in batches():
+            sales = clock.timed("read its records", read_all, items)
+            clock.timed("note their ids", seen.add, [sale.sale_id for sale in sales])
+            yield from sales
+
+    gc.disable()
+    try:
+        groups = clock.timed("fold", fold_sales, records())
+        clock.timed("count the ids", seen.count)
+        summary = clock.timed("summarise", summarise, {}, groups, datetime.now(UTC))
+        for table in TABLES:
+            clock.timed("rows as text", lambda rows: sum(1 for _ in rows), table.rows(summary))
+    finally:
+        gc.enable()
+    return clock.seconds
+
+
+def _show(title: str, seconds: dict[str, float], times: float) -> None:
+    per = "" if times == 1 else ", per million sales"
+    screen.table(f"{title}, seconds{per}", ("step", "seconds"), [(n, f"{s * times:.2f}") for n, s in seconds.items()])

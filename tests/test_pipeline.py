@@ -1,0 +1,413 @@
+"""One run in this process, against real parts: every way in and out that needs no HTTP."""
+
+import gc
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+import pg8000.native
+import pytest
+
+from etl import run_etl_once
+from etl.errors import EtlError
+from etl.extract import Tally
+from etl.logs import configure_logs
+from etl.pipeline import RunOptions
+from etl.report import RunReport
+from etl.settings import ENVIRONMENT, Settings
+from tests.oracle import bigquery_tables, postgres_tables, wanted_tables
+from tests.sandbox.bigquery import BigQueryEmulator
+from tests.sandbox.bigquery_front import BigQueryFront
+from tests.sandbox.cloud_sql import CloudSqlStandIn
+from tests.sandbox.http_stand_in import HANG
+from tests.sandbox.postgres import EmbeddedPostgres
+from tests.sandbox.sample_data import plain_events, plain_sales
+from tests.sandbox.secret_manager import SecretManagerStandIn
+from tests.sandbox.ticketing_api import TicketingApi
+from tests.sandbox.upstream_faults import Fault
+
+SECRET = "projects/veritix-test/secrets/token"
+Logged = Callable[..., list[dict[str, Any]]]
+
+
+@pytest.fixture
+def upstream() -> Iterator[TicketingApi]:
+    with TicketingApi(plain_events(10), plain_sales(200, events=10), page_size=50) as api:
+        yield api
+
+
+@pytest.fixture
+def database(database_url: str) -> str:
+    """The name of the test's database."""
+    return database_url.partition("@/")[2].partition("?")[0]
+
+
+@pytest.fixture
+def env(upstream: TicketingApi, database_url: str) -> dict[str, str]:
+    """The sample upstream and an empty database."""
+    return {"NEST_API_BASE_URL": upstream.base_url, "DATABASE_URL": database_url}
+
+
+@pytest.fixture
+def bigquery_env(bigquery_emulator: BigQueryEmulator, bigquery_dataset: str, bigquery_project: str) -> dict[str, str]:
+    """A dataset that doesn't exist yet."""
+    return {
+        "BQ_ENABLED": "true",
+        "BQ_PROJECT_ID": bigquery_project,
+        "BQ_DATASET": bigquery_dataset,
+        "BIGQUERY_EMULATOR_HOST": bigquery_emulator.url,
+    }
+
+
+@pytest.fixture
+def logged(capsys: pytest.CaptureFixture[str]) -> Iterator[Logged]:
+    """The log lines since it was last asked, of these messages or all."""
+    handlers, level = list(logging.root.handlers), logging.root.level
+    configure_logs("INFO")
+
+    def lines(*messages: str) -> list[dict[str, Any]]:
+        found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        return [line for line in found if not messages or line["message"] in messages]
+
+    yield lines
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
+
+
+def run(env: dict[str, str], **options: Any) -> RunReport:
+    return run_etl_once(Settings.from_env(env), RunOptions(**options))
+
+
+def refused(env: dict[str, str], code: str, **options: Any) -> EtlError:
+    """The error of a run that fails."""
+    with pytest.raises(EtlError) as caught:
+        run(env, **options)
+    assert caught.value.code == code, caught.value
+    return caught.value
+
+
+def test_from_python_a_run_is_as_the_environment_says(
+    upstream: TicketingApi,
+    env: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    postgres_server: EmbeddedPostgres,
+    database: str,
+) -> None:
+    """`run_etl_once()` loads, returns its report, tells its progress page by page, and leaves the process as it was."""
+    for name in ENVIRONMENT:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    shown: list[tuple[str, int, int, int | None]] = []
+
+    def note(tally: Tally) -> None:
+        shown.append((tally.dataset, tally.pages, tally.read, tally.last_total))
+
+    report = run_etl_once(options=RunOptions(progress=note))
+    assert (report.status, report.trigger, report.sales_count) == ("success", "python", 200)
+    assert shown == [("events", 1, 10, 10), *(("ticket_sales", page, page * 50, 200) for page in (1, 2, 3, 4))]
+    wanted = wanted_tables(postgres_server, upstream.events, upstream.sales)
+    assert postgres_tables(postgres_server, database) == wanted
+    assert gc.isenabled()
+
+
+def test_the_summary_is_all_of_an_event_and_nothing_of_the_others(
+    upstream: TicketingApi,
+    env: dict[str, str],
+    bigquery_env: dict[str, str],
+    bigquery_emulator: BigQueryEmulator,
+    bigquery_dataset: str,
+    postgres_server: EmbeddedPostgres,
+    database: str,
+) -> None:
+    """Sales that moved leave no row behind, gone events keep theirs, a lost name is kept, and money is exact."""
+    large = {"id": 1000, "event_id": "event-1", "quantity": 1, "totalAmount": "12345678901234.123456789"}
+    upstream.sales.append({**large, "sale_date": "2026-03-01"})
+    assert run(env | bigquery_env).status == "success"
+    left_alone = [row for row in postgres_tables(postgres_server, database).daily if row[0] == "event-9"]
+    assert left_alone
+
+    upstream.events = [{"id": event["id"]} for event in upstream.events[:9]] + [{"id": "new", "name": "New"}]
+    kept = [sale for sale in upstream.sales if sale["event_id"] != "event-9"]
+    upstream.sales = [{**sale, "event_id": "event-2"} if sale["event_id"] == "event-3" else sale for sale in kept]
+    upstream.sales = [
+        {**sale, "sale_date": "2026-02-02T10:00:00Z"} if sale["event_id"] == "event-4" else sale
+        for sale in upstream.sales
+    ]
+    report = run(env | bigquery_env)
+    named = [{"id": f"event-{number}", "name": f"Event {number}"} for number in range(9)]
+    wanted = wanted_tables(postgres_server, [*named, {"id": "new", "name": "New"}], upstream.sales)
+    assert ("new", "New", 0, Decimal(0)) in wanted.events
+    assert ("event-1", date(2026, 3, 1), 1, Decimal("12345678901234.123456789")) in wanted.daily
+    for tables in (postgres_tables(postgres_server, database), bigquery_tables(bigquery_emulator, bigquery_dataset)):
+        assert [row for row in tables.daily if row[0] != "event-9"] == wanted.daily
+        assert [row for row in tables.events if row[0] != "event-9"] == wanted.events
+        assert [row for row in tables.daily if row[0] == "event-9"] == left_alone
+    for result in report.stores.values():
+        assert result.changes["daily_ticket_sales"].deleted > 0
+        assert result.reconciled["daily_ticket_sales"].revenue == sum(row[3] for row in wanted.daily)
+
+
+@pytest.mark.parametrize(
+    ("setting", "accepted", "reads"),
+    [
+        pytest.param({}, None, 0, id="none"),
+        pytest.param({"NEST_API_TOKEN": "plain"}, "plain", 0, id="NEST_API_TOKEN"),
+        pytest.param({"NEST_API_TOKEN_SECRET": f"{SECRET}/versions/latest"}, "second", 1, id="latest"),
+        pytest.param({"NEST_API_TOKEN_SECRET": f"{SECRET}/versions/1"}, "first", 1, id="a number"),
+    ],
+)
+def test_the_ways_to_give_the_token(
+    upstream: TicketingApi, env: dict[str, str], setting: dict[str, str], accepted: str | None, reads: int
+) -> None:
+    """Every request carries it; a secret is read once a run."""
+    upstream.token = accepted
+    with SecretManagerStandIn() as secret_manager:
+        for token in (b"first", b"second\n"):
+            secret_manager.add_version(SECRET, token)
+        assert run({**env, **setting, "SECRET_MANAGER_ENDPOINT": secret_manager.endpoint}).status == "success"
+        assert len(secret_manager.log) == reads
+    expected = None if accepted is None else f"Bearer {accepted}"
+    assert {request.headers.get("authorization") for request in upstream.requests} == {expected}
+
+
+def test_a_token_that_stays_refused(upstream: TicketingApi, env: dict[str, str], logged: Logged) -> None:
+    """A 401 re-reads the secret once, then the run fails; an unreadable secret is a configuration_error."""
+    upstream.token = "another"
+    with SecretManagerStandIn() as secret_manager:
+        env = {**env, "NEST_API_TOKEN_SECRET": f"{SECRET}/versions/latest"}
+        env["SECRET_MANAGER_ENDPOINT"] = secret_manager.endpoint
+        missing = refused(env, "configuration_error")
+        assert f"{SECRET}/versions/latest" in str(missing)
+        secret_manager.add_version(SECRET, b"stale-4f0b")
+        reads = len(secret_manager.log)
+        error = refused(env, "upstream_error")
+        assert len(secret_manager.log) - reads == 2
+    assert "401" in str(error)
+    assert "stale-4f0b" not in str(error) + str(logged())
+
+
+def test_cloud_sql_with_a_password(
+    upstream: TicketingApi, postgres_server: EmbeddedPostgres, database: str, logged: Logged
+) -> None:
+    """The real Connector logs in with DB_USER and DB_PASS; a wrong password is a load_failed that doesn't show it."""
+    postgres_server.create_role("cloud writer", "cloud-pw-55a1")
+    postgres_server.run(f'ALTER DATABASE "{database}" OWNER TO "cloud writer"')
+    with CloudSqlStandIn(postgres_server) as cloud_sql:
+        env = {
+            "NEST_API_BASE_URL": upstream.base_url,
+            "INSTANCE_CONNECTION_NAME": cloud_sql.instance_connection_name,
+            "DB_USER": "cloud writer",
+            "DB_PASS": "cloud-pw-55a1",
+            "DB_NAME": database,
+            "CLOUD_SQL_ADMIN_ENDPOINT": cloud_sql.admin_endpoint,
+        }
+        assert run(env).status == "success"
+        error = refused({**env, "DB_PASS": "wrong-pw-90be"}, "load_failed")
+    assert "28P01" in str(error)
+    assert "pw-" not in str(error) + str(logged())
+    wanted = wanted_tables(postgres_server, upstream.events, upstream.sales)
+    assert postgres_tables(postgres_server, database) == wanted
+    postgres_server.run(f'ALTER DATABASE "{database}" OWNER TO postgres')
+
+
+def test_streaming_into_bigquery_appends(
+    upstream: TicketingApi,
+    bigquery_env: dict[str, str],
+    bigquery_emulator: BigQueryEmulator,
+    bigquery_dataset: str,
+    postgres_server: EmbeddedPostgres,
+) -> None:
+    """Each run adds its rows, a dry run says so, and no number of runs makes the guard think that tickets are lost."""
+    env = {"NEST_API_BASE_URL": upstream.base_url, **bigquery_env, "BQ_WRITE_MODE": "stream"}
+    wanted = wanted_tables(postgres_server, upstream.events, upstream.sales)
+    for _ in range(4):
+        dry = run(env, dry_run=True).stores["bigquery"]
+        wet = run(env).stores["bigquery"]
+        counted = [
+            {name: (c.inserted, c.updated, c.deleted, c.unchanged) for name, c in result.changes.items()}
+            for result in (dry, wet)
+        ]
+        rows = {"event_sales_summary": len(wanted.events), "daily_ticket_sales": len(wanted.daily)}
+        assert counted[1] == {name: (count, 0, 0, 0) for name, count in rows.items()}
+        assert counted[0] == counted[1]
+    held = bigquery_tables(bigquery_emulator, bigquery_dataset)
+    assert held.events == sorted(wanted.events * 4)
+    assert held.daily == sorted(wanted.daily * 4)
+
+
+def test_drift_is_repaired_by_one_more_reading(
+    upstream: TicketingApi, env: dict[str, str], postgres_server: EmbeddedPostgres, database: str, logged: Logged
+) -> None:
+    """A sale deleted behind the reader pushes another one past it: the log tells, the second reading is loaded."""
+
+    def delete_one(page: Any) -> None:
+        if (page.dataset, page.page) == ("ticket_sales", 2):
+            upstream.on_page = None
+            upstream.sales = upstream.sales[1:]
+
+    upstream.on_page = delete_one
+    report = run(env)
+    assert report.completeness["ticket_sales"] == "proved"
+    (drift,) = logged("ETL extract drift")
+    assert (drift["severity"], drift["dataset"]) == ("WARNING", "ticket_sales")
+    assert (drift["distinct"], drift["first_total"], drift["last_total"]) == (199, 200, 199)
+    wanted = wanted_tables(postgres_server, upstream.events, upstream.sales)
+    assert postgres_tables(postgres_server, database) == wanted
+
+    upstream.faults.append(Fault("show", dataset="ticket_sales", show={"total": 300}, times=None))
+    requests = len(upstream.requests)
+    refused(env, "incomplete_extract")
+    assert len(upstream.requests) - requests == 1 + 4 + 4  # the events, and the sales twice
+    assert run(env, force=True).completeness["ticket_sales"] == "unproved"
+
+
+def test_renamed_to_a_known_name_is_no_drift(upstream: TicketingApi, env: dict[str, str]) -> None:
+    """A field may move to another of its keys; what is compared is the last run that succeeded."""
+    assert run(env).fields_not_found == {"events": [], "ticket_sales": ["total_amount"]}
+    sales = upstream.sales
+    upstream.sales = [{"qty" if key == "quantity" else key: value for key, value in sale.items()} for sale in sales]
+    assert run(env).status == "success"
+    upstream.sales = [{key: value for key, value in sale.items() if key != "quantity"} for sale in sales]
+    for _ in range(2):
+        error = refused(env, "schema_drift")
+        assert error.details["fields_lost"] == {"quantity": "qty"}
+        assert error.details["keys_seen"] == ["id", "event_id", "price", "sale_date"]
+    report = run(env, force=True)
+    assert (report.total_tickets, report.fields_not_found["ticket_sales"]) == (200, ["quantity", "total_amount"])
+
+
+def test_too_many_rejects_are_kept_all_the_same(
+    upstream: TicketingApi, env: dict[str, str], postgres_server: EmbeddedPostgres, database: str, logged: Logged
+) -> None:
+    """All are counted, 1,000 are kept, nothing is loaded; unreadable dates count towards the ratio too."""
+    good = plain_sales(2000, events=10)
+    upstream.sales = [{**sale, "quantity": "x"} if sale["id"] % 2 else sale for sale in good] + good[:400]
+    upstream.sales = [{**sale, "id": number} for number, sale in enumerate(upstream.sales)]
+    error = refused(env, "too_many_rejects")
+    assert error.details["reasons"] == {"quantity_not_a_whole_number": 1000}
+    upstream.sales = [{**sale, "quantity": "x"} if sale["id"] % 2 else sale for sale in upstream.sales]
+    error = refused(env, "too_many_rejects")
+    assert error.details["reasons"] == {"quantity_not_a_whole_number": 2200}
+    kept = postgres_server.run(f"SELECT count(*) FROM etl_rejected_records WHERE run_id = '{error.run_id}'", database)
+    assert kept == [(1000,)]
+    tables = postgres_server.run("SELECT to_regclass('event_sales_summary')", database)
+    assert tables == [(None,)]
+
+    upstream.sales = [{**sale, "sale_date": "the day before"} if sale["id"] % 18 == 0 else sale for sale in good]
+    error = refused(env, "too_many_rejects")
+    assert error.details["reasons"] == {"sale_date_unreadable": 111}
+    assert run({**env, "ETL_MAX_REJECT_RATIO": "0.06"}).undated_count == 111
+    assert logged("ETL records rejected")
+
+
+def test_a_load_that_ends_up_with_other_numbers_is_rolled_back(
+    upstream: TicketingApi, env: dict[str, str], postgres_server: EmbeddedPostgres, database: str, logged: Logged
+) -> None:
+    """The tables are read back in the load's own transaction: a trigger that meddles is told, and nothing is kept."""
+    run(env)
+    before = postgres_tables(postgres_server, database)
+    postgres_server.run(
+        "CREATE FUNCTION meddle() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN NEW.tickets_sold := NEW.tickets_sold + 1; RETURN NEW; END $$;"
+        "CREATE TRIGGER meddle BEFORE UPDATE ON daily_ticket_sales FOR EACH ROW EXECUTE FUNCTION meddle()",
+        database,
+    )
+    upstream.sales = [{**sale, "quantity": 5} for sale in upstream.sales]
+    logged()
+    error = refused(env, "load_failed")
+    assert "daily_ticket_sales" in str(error)
+    assert error.details["stores"] == {"postgres": "failed"}
+    assert [line["error"] for line in logged("Postgres load failed")] == [str(error)]
+    assert postgres_tables(postgres_server, database) == before
+
+
+def test_a_runner_whose_lease_was_taken_over_writes_nothing(
+    upstream: TicketingApi, env: dict[str, str], postgres_server: EmbeddedPostgres, database: str
+) -> None:
+    """It has been outlived by a newer run: its load's transaction is rolled back, and the other's row stays."""
+    run(env)
+    before = postgres_tables(postgres_server, database)
+    upstream.sales = [{**sale, "quantity": 5} for sale in upstream.sales]
+
+    def take_over(page: Any) -> None:
+        if page.dataset == "ticket_sales" and page.last:
+            postgres_server.run(
+                "UPDATE etl_lease SET fence = fence + 1, run_id = 'newer', expires_at = now() + interval '90 s'",
+                database,
+            )
+
+    upstream.on_page = take_over
+    error = refused(env, "already_running")
+    assert postgres_tables(postgres_server, database) == before
+    assert postgres_server.run("SELECT run_id FROM etl_lease", database) == [("newer",)]
+    row = postgres_server.run(f"SELECT status, error_code FROM etl_runs WHERE run_id = '{error.run_id}'", database)
+    assert row == [("failed", "already_running")]
+
+
+def test_connections_that_are_cut_in_mid_run(
+    upstream: TicketingApi, env: dict[str, str], postgres_server: EmbeddedPostgres, database: str
+) -> None:
+    """As by a fail-over while the upstream is being read: the load takes new ones."""
+
+    def cut(page: Any) -> None:
+        if page.last:
+            postgres_server.terminate_backends(database)
+
+    upstream.on_page = cut
+    assert run(env).status == "success"
+    wanted = wanted_tables(postgres_server, upstream.events, upstream.sales)
+    assert postgres_tables(postgres_server, database) == wanted
+
+
+def test_a_store_that_hangs_is_given_up_at_the_deadline(
+    upstream: TicketingApi,
+    env: dict[str, str],
+    bigquery_env: dict[str, str],
+    bigquery_emulator: BigQueryEmulator,
+    bigquery_dataset: str,
+    postgres_server: EmbeddedPostgres,
+    database: str,
+    logged: Logged,
+) -> None:
+    """The run ends then, its answer says which store holds what, and the next run heals."""
+    with BigQueryFront(bigquery_emulator.url) as front:
+        env = {**env, **bigquery_env, "BIGQUERY_EMULATOR_HOST": front.url}
+        run(env)
+        old = bigquery_tables(bigquery_emulator, bigquery_dataset)
+        upstream.sales = [{**sale, "quantity": 5} for sale in upstream.sales]
+        new = wanted_tables(postgres_server, upstream.events, upstream.sales)
+        front.fail(HANG, times=3, path="upload/bigquery")
+        started = time.monotonic()
+        logged()
+        with pytest.raises(EtlError) as caught:
+            run({**env, "ETL_DEADLINE_SECONDS": "2"})
+        assert time.monotonic() - started < 6
+        assert caught.value.code in ("load_failed", "deadline_exceeded")
+        assert caught.value.details["stores"] == {"postgres": "success", "bigquery": "failed"}
+        assert len(logged("BigQuery load failed")) == 1
+        assert postgres_tables(postgres_server, database) == new
+        assert bigquery_tables(bigquery_emulator, bigquery_dataset) == old
+    env["BIGQUERY_EMULATOR_HOST"] = bigquery_emulator.url
+    assert run(env).status == "success"
+    assert bigquery_tables(bigquery_emulator, bigquery_dataset) == new
+
+    with closing(pg8000.native.Connection("postgres", database=database, unix_sock=str(postgres_server.socket))) as c:
+        c.run("BEGIN")
+        c.run("LOCK TABLE daily_ticket_sales IN ACCESS EXCLUSIVE MODE")
+        started = time.monotonic()
+        with pytest.raises(EtlError) as caught:
+            run({**env, "ETL_DEADLINE_SECONDS": "2"})
+        assert time.monotonic() - started < 6
+        assert caught.value.details["stores"]["postgres"] == "failed"
+        assert len(logged("Postgres load failed")) == 1
+    row = postgres_server.run(
+        f"SELECT status, postgres_status FROM etl_runs WHERE run_id = '{caught.value.run_id}'", database
+    )
+    assert row == [("failed", "failed")]
+    assert run(env).status == "success"
