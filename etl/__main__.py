@@ -18,6 +18,8 @@ from etl.pipeline import RunOptions, run_etl_once
 from etl.report import RunReport
 from etl.settings import Settings
 
+STOP_SECONDS = 3.0
+"""How long a run may take to end after a signal: it records that within a second."""
 _NAMES = {"events": "events", "ticket_sales": "ticket sales"}
 
 
@@ -27,9 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--dry-run", action="store_true", help="tell what would change, and write nothing")
     parser.add_argument("--force", action="store_true", help="load in spite of the guards")
     chosen = parser.parse_args(arguments)
-    stopped = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopped.set())
+    stopped = _stop_on_signals()
     bars = _bars()
     try:
         configure_logs("INFO", None if bars is None else _PlainFormatter())
@@ -50,6 +50,29 @@ def main(arguments: list[str] | None = None) -> int:
     _close(bars)
     print(format_report(report))
     return 0
+
+
+def _stop_on_signals() -> threading.Event:
+    """Set by Ctrl-C or SIGTERM: the lease is then given back. What waits for an answer isn't waited for; a second
+    signal ends the process at once.
+    """
+    stopped = threading.Event()
+
+    def give_up() -> None:
+        print("failed: terminated: stopped by a signal", file=sys.stderr, flush=True)
+        os._exit(1)
+
+    def stop(*_: object) -> None:
+        if stopped.is_set():
+            give_up()
+        stopped.set()
+        patience = threading.Timer(STOP_SECONDS, give_up)
+        patience.daemon = True
+        patience.start()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    return stopped
 
 
 class _PlainFormatter(logging.Formatter):

@@ -120,7 +120,8 @@ def transaction(engine: sa.Engine, deadline: Deadline) -> Iterator[sa.Connection
                 connection.execute(
                     sa.text(
                         "SELECT set_config('statement_timeout', :timeout, true),"
-                        " set_config('idle_in_transaction_session_timeout', '60s', true)"
+                        " set_config('idle_in_transaction_session_timeout', '60s', true),"
+                        " set_config('datestyle', 'ISO', true)"
                     ),
                     {"timeout": f"{max(int(seconds * 1000), 1)}ms"},
                 )

@@ -18,7 +18,14 @@ from typing import TypeVar
 from etl.api import Api, BrokenPageError, Token
 from etl.database import engine_for
 from etl.deadline import Deadline
-from etl.errors import ConfigurationError, EtlError, IncompleteExtractError, LoadFailedError, StoreUnavailableError
+from etl.errors import (
+    ConfigurationError,
+    DeadlineExceededError,
+    EtlError,
+    IncompleteExtractError,
+    LoadFailedError,
+    StoreUnavailableError,
+)
 from etl.extract import Extraction, Progress, extract_events_and_sales
 from etl.guards import check_rejects, check_schema, check_shrink
 from etl.lease import LeaseKeeper
@@ -197,8 +204,9 @@ class _Job:
         for name, tally in tallies.items():
             self._run.fields_found[name] = tally.fields_found or found_before.get(name, {})
         guards: list[Callable[[], None]] = [
-            *(partial(check_rejects, tally, settings.etl_max_reject_ratio) for tally in tallies.values()),
+            # A field that is gone is the cause, and the rejects that it makes the effect.
             *(partial(check_schema, tally, found_before.get(name, {})) for name, tally in tallies.items()),
+            *(partial(check_rejects, tally, settings.etl_max_reject_ratio) for tally in tallies.values()),
             partial(self._guard_shrink, summary),
         ]
         for guard in guards:
@@ -231,10 +239,15 @@ class _Job:
                 self._log_loaded(result)
         failed = [result for result in self.report.stores.values() if result.status == "failed"]
         if failed:
-            raise LoadFailedError(
-                "; ".join(str(result.error) for result in failed),
-                stores={name: result.status for name, result in self.report.stores.items()},
-            )
+            self._raise_failed("; ".join(str(result.error) for result in failed))
+
+    def _raise_failed(self, reasons: str) -> None:
+        stores = {name: result.status for name, result in self.report.stores.items()}
+        try:
+            self._deadline.check()
+        except DeadlineExceededError:
+            raise DeadlineExceededError(reasons, stores=stores) from None
+        raise LoadFailedError(reasons, stores=stores)
 
     def _loaders(self, summary: Summary) -> dict[str, Callable[[], LoadResult]]:
         dry_run = self._options.dry_run
@@ -306,7 +319,7 @@ class _Job:
 def _load_store(name: str, load: Callable[[], LoadResult]) -> LoadResult:
     try:
         return load()
-    except (StoreUnavailableError, ConfigurationError) as error:
+    except (StoreUnavailableError, ConfigurationError, DeadlineExceededError) as error:
         return LoadResult(name, "failed", error=str(error))
 
 

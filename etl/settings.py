@@ -174,7 +174,9 @@ def _choice(*choices: str, fold: Callable[[str], str] = str.lower) -> Callable[[
 def _matching(pattern: str, example: str, *, show: bool = True) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if not re.fullmatch(pattern, text):
-            raise ValueError(f"is {text!r}: write it like {example}" if show else f"is in another form: write it like {example}")
+            raise ValueError(
+                f"is {text!r}: write it like {example}" if show else f"is in another form: write it like {example}"
+            )
         return text
 
     return parse
