@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 30.0
 
 
-def connection_maker(settings: Settings) -> Callable[[], Any]:
-    """A function that opens a pg8000 connection to the instance. Its first call makes the process's one Connector.
+def connection_maker(settings: Settings) -> Callable[[float], Any]:
+    """A function that opens a pg8000 connection to the instance within some seconds, at most 30.
+
+    Its first call makes the process's one Connector.
 
     It raises StoreUnavailableError where the Admin API or the instance can't be reached, and pg8000's errors where
     PostgreSQL refuses the login.
@@ -30,12 +32,12 @@ def connection_maker(settings: Settings) -> Callable[[], Any]:
     made: list[tuple[Connector, asyncio.AbstractEventLoop]] = []
     lock = threading.Lock()
 
-    def connect() -> Any:
+    def connect(seconds: float) -> Any:
         with lock:
             if not made:
                 loop = _loop()
                 made.append((_connector(settings, loop), loop))
-        return _connect(*made[0], settings)
+        return _connect(*made[0], settings, min(seconds, CONNECT_SECONDS))
 
     return connect
 
@@ -63,8 +65,8 @@ def _loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
-def _connect(connector: Connector, loop: asyncio.AbstractEventLoop, settings: Settings) -> Any:
-    """Waits for 30 s at most: the Connector itself waits for the Admin API without end."""
+def _connect(connector: Connector, loop: asyncio.AbstractEventLoop, settings: Settings, seconds: float) -> Any:
+    """The Connector itself would wait for the Admin API without end."""
     pending = asyncio.run_coroutine_threadsafe(
         connector.connect_async(
             settings.instance_connection_name or "",
@@ -79,13 +81,13 @@ def _connect(connector: Connector, loop: asyncio.AbstractEventLoop, settings: Se
         loop,
     )
     try:
-        return pending.result(CONNECT_SECONDS)
+        return pending.result(seconds)
     except DriverError:
         raise
     except TimeoutError:
         pending.cancel()
         raise StoreUnavailableError(
-            f"Cloud SQL: no connection to {settings.instance_connection_name} within {CONNECT_SECONDS:.0f} s. Check "
+            f"Cloud SQL: no connection to {settings.instance_connection_name} within {seconds:.0f} s. Check "
             f"that DB_IP_TYPE={settings.db_ip_type} fits the instance, and that its network can be reached from here."
         ) from None
     except Exception as error:  # noqa: BLE001 - the Connector and aiohttp raise all kinds

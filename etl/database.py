@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ _GRACE_SECONDS = 5.0
 _IDLE_SECONDS = 30.0
 _engines: dict[tuple[object, ...], sa.Engine] = {}
 _lock = threading.Lock()
+_seconds_left: ContextVar[float] = ContextVar("seconds_left", default=30.0)
+"""What whoever asks the pool for a connection has left: the pool itself can't be told."""
 
 
 def engine_for(settings: Settings) -> sa.Engine:
@@ -62,14 +65,15 @@ def _make_engine(settings: Settings) -> sa.Engine:
     else:
         from etl.cloud_sql import connection_maker
 
-        engine = sa.create_engine(f"{DRIVER}://", creator=connection_maker(settings), **pool)
+        connect = connection_maker(settings)
+        engine = sa.create_engine(f"{DRIVER}://", creator=lambda: connect(_seconds_left.get()), **pool)
     # The driver keeps its time-out to connect for every later read.
     sa.event.listen(engine, "connect", lambda connection, _: bound_silence(connection, _IDLE_SECONDS))
     return engine
 
 
 def _direct_engine(url: DatabaseUrl, pool: dict[str, Any]) -> sa.Engine:
-    return sa.create_engine(
+    engine = sa.create_engine(
         sa.URL.create(DRIVER, url.user, url.password, url.host, url.port if url.host else None, url.database),
         connect_args={
             "timeout": url.connect_timeout,
@@ -80,6 +84,12 @@ def _direct_engine(url: DatabaseUrl, pool: dict[str, Any]) -> sa.Engine:
         },
         **pool,
     )
+
+    @sa.event.listens_for(engine, "do_connect")
+    def bound_connect(_dialect: object, _record: object, _arguments: object, parameters: dict[str, Any]) -> None:
+        parameters["timeout"] = min(parameters["timeout"], _seconds_left.get())
+
+    return engine
 
 
 def _ssl_context(url: DatabaseUrl) -> ssl.SSLContext | bool | None:
@@ -111,7 +121,7 @@ def transaction(engine: sa.Engine, deadline: Deadline) -> Iterator[sa.Connection
 
     Raises StoreUnavailableError for whatever the database or the way to it refuses.
     """
-    with explained_errors(), engine.connect() as connection:
+    with explained_errors(), _connected(engine, deadline) as connection:
         driver_connection = connection.connection.driver_connection
         seconds = deadline.remaining()
         bound_silence(driver_connection, seconds + _GRACE_SECONDS)
@@ -121,7 +131,8 @@ def transaction(engine: sa.Engine, deadline: Deadline) -> Iterator[sa.Connection
                     sa.text(
                         "SELECT set_config('statement_timeout', :timeout, true),"
                         " set_config('idle_in_transaction_session_timeout', '60s', true),"
-                        " set_config('datestyle', 'ISO', true)"
+                        " set_config('datestyle', 'ISO', true),"
+                        " set_config('timezone', 'UTC', true)"
                     ),
                     {"timeout": f"{max(int(seconds * 1000), 1)}ms"},
                 )
@@ -129,6 +140,17 @@ def transaction(engine: sa.Engine, deadline: Deadline) -> Iterator[sa.Connection
         finally:
             if not connection.closed and not connection.invalidated:
                 bound_silence(driver_connection, _IDLE_SECONDS)
+
+
+@contextmanager
+def _connected(engine: sa.Engine, deadline: Deadline) -> Iterator[sa.Connection]:
+    token = _seconds_left.set(deadline.remaining())
+    try:
+        connection = engine.connect()
+    finally:
+        _seconds_left.reset(token)
+    with connection:
+        yield connection
 
 
 @contextmanager
@@ -155,14 +177,33 @@ def explain(error: BaseException) -> str:
     """A database error in a sentence: the server's message, its SQLSTATE and a hint. No statement, no parameters."""
     fields = _server_fields(error)
     if fields is None:
-        cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-        return (
-            f"PostgreSQL can't be reached, or the connection broke off ({type(cause).__name__}). Check DATABASE_URL or "
-            "INSTANCE_CONNECTION_NAME, and that the server is up and reachable from here."
-        )
+        return _explain_connection(error)
     state = fields.get("C", "")
     hint = next((hint for prefix, hint in _HINTS.items() if state.startswith(prefix)), None)
     return f"PostgreSQL: {fields.get('M', 'error')} (SQLSTATE {state})" + (f": {hint}" if hint else "")
+
+
+def _explain_connection(error: BaseException) -> str:
+    """Why there is no connection: the driver's own error says "network error", the cause beneath it more."""
+    causes = [error]
+    while (cause := _cause_of(causes[-1])) is not None and cause not in causes:
+        causes.append(cause)
+    for cause in causes:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return (
+                f"PostgreSQL's TLS certificate can't be verified ({cause.verify_message}): check sslmode, sslrootcert "
+                "and the host name"
+            )
+        if "Server refuses SSL" in str(cause):
+            return "PostgreSQL offers no TLS there, and sslmode asks for it: check sslmode"
+    return (
+        f"PostgreSQL can't be reached, or the connection broke off ({type(causes[-1]).__name__}). Check DATABASE_URL "
+        "or INSTANCE_CONNECTION_NAME, and that the server is up and reachable from here."
+    )
+
+
+def _cause_of(error: BaseException) -> BaseException | None:
+    return getattr(error, "orig", None) or error.__cause__ or error.__context__
 
 
 def sqlstate_of(error: BaseException) -> str | None:
@@ -174,6 +215,3 @@ def _server_fields(error: BaseException) -> dict[str, str] | None:
     cause = error.orig if isinstance(error, DBAPIError) else error
     fields = cause.args[0] if cause is not None and cause.args else None
     return fields if isinstance(fields, dict) else None
-
-
-ConnectionMaker = Callable[[], Any]

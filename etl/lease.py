@@ -21,7 +21,7 @@ _CALL_SECONDS = 15.0
 class LeaseKeeper:
     """A thread beside the run: renews the lease every 20 s, and looks whether the process is being terminated.
 
-    On either bad news it cancels the run's deadline, so that the run ends at its next step. On termination it first
+    On either bad news it cancels the run's deadline, so that the run ends at its next step. On termination it also
     calls `on_termination`: the run itself may be stuck in a wait that outlasts the process.
     """
 

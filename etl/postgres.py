@@ -35,6 +35,8 @@ for _table in TABLES:
             sa.Column(column.name, _TYPES[column.type], primary_key=column.name in _table.key, nullable=column.nullable)
             for column in _table.columns
         ),
+        # Rows that every run writes anew need room on their page: else each one moves, and its index entry with it.
+        postgresql_with={"fillfactor": 50} if _table.replaced else {},
     )
 
 
@@ -116,8 +118,11 @@ def _copy_chunks(table: Table, summary: Summary, deadline: Deadline) -> Iterator
     """Rows in COPY's text format, in pieces large enough not to cost a system call a row."""
     lines: list[str] = []
     size = 0
+    is_text = [column.type is ColumnType.TEXT for column in table.columns]
     for row in table.rows(summary):
-        line = "\t".join(map(_copy_text, row))
+        line = "\t".join(
+            [_copy_text(value) if text or value is None else value for value, text in zip(row, is_text, strict=True)]
+        )
         lines.append(line)
         size += len(line)
         if size >= _CHUNK_BYTES:
@@ -147,9 +152,8 @@ def _keep_names(connection: sa.Connection) -> None:
 
 
 def _apply(connection: sa.Connection, table: Table, *, dry_run: bool) -> TableChanges:
-    """Delete what is no longer there, insert and update what is; only count it in a dry run."""
+    """Insert and update what is there, delete what no longer is; only count it in a dry run."""
     changes = TableChanges()
-    changes.deleted = _delete(connection, table, dry_run=dry_run)
     on_key = " AND ".join(f"t.{name} = s.{name}" for name in table.key)
     old = ", ".join(f"t.{name}" for name in table.compared)
     new = ", ".join(f"s.{name}" for name in table.compared)
@@ -171,9 +175,17 @@ def _apply(connection: sa.Connection, table: Table, *, dry_run: bool) -> TableCh
         f" count(*) FILTER (WHERE NOT is_new AND differs), {staged} FROM changed"
     ).one()
     changes.inserted, changes.updated, changes.unchanged = inserted, updated, rows - inserted - updated
+    stored = connection.exec_driver_sql(f"SELECT count(*) FROM {_in_scope(table)}").scalar_one()
+    if stored > rows - (inserted if dry_run else 0):  # else nothing can be gone, and needn't be looked for
+        changes.deleted = _delete(connection, table, dry_run=dry_run)
     if dry_run:
         changes.examples = _examples(connection, table, on_key, f"{is_new} OR {differs}")
     return changes
+
+
+def _in_scope(table: Table) -> str:
+    """The target's rows of the Summary's events, for a FROM."""
+    return f"{table.name} WHERE event_id IN (SELECT event_id FROM {_staging(EVENT_SALES_SUMMARY)})"
 
 
 def _gone(table: Table, target: str) -> str:
@@ -225,8 +237,7 @@ def _reconcile(connection: sa.Connection, summary: Summary, result: LoadResult) 
             "change their type to numeric(38,9) to keep them exact",
         )
     for table, rows in zip(TABLES, (len(summary.events), summary.daily_count), strict=True):
-        scope = f"SELECT event_id FROM {_staging(EVENT_SALES_SUMMARY)}"
-        stored = _totals(connection, table, f"{table.name} WHERE event_id IN ({scope})")
+        stored = _totals(connection, table, _in_scope(table))
         expected = ScopeTotals(rows, summary.total_tickets, summary.total_revenue)
         if rounded:
             expected = _totals(connection, table, _staging(table))

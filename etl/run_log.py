@@ -183,16 +183,16 @@ class PostgresRunLog:
                 raise self._lost()
 
     def seal(self, connection: sa.Connection, run: Run) -> None:
-        self._write(connection, run)
-        # Last, as a newer runner waits for this row to be free: the load is then either committed, or none.
+        # At the end of the load, as a newer runner waits for this row: the load is then either committed, or none.
+        # The lease comes before the run's row everywhere, so that no two of these wait for each other.
         held = connection.execute(sa.select(LEASE.c.fence).where(*self._is_mine()).with_for_update()).first()
         if held is None:
             raise self._lost()
+        self._write(connection, run)
 
     def finish(self, run: Run, rejects: Sequence[RejectedItem], deadline: Deadline) -> None:
         with transaction(self._engine, deadline) as connection:
             connection.execute(sa.update(LEASE).where(*self._is_mine()).values(run_id=None, expires_at=_CLOCK))
-        with transaction(self._engine, deadline) as connection:
             was_mine = self._write(connection, run)
         if was_mine and rejects:
             with transaction(self._engine, deadline) as connection:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
+from itertools import chain
 
 WINDOW = 100_000
 """Ids that are compared as they are. Drift between pages moves a record by a few places only."""
@@ -23,21 +24,22 @@ class SeenIds:
     def __init__(self, window: int = WINDOW) -> None:
         self.jumps = 0
         self._window = window
-        self._recent: dict[str, int | None] = {}
-        self._older: dict[str, int | None] = {}
-        self._hashes = [array("q") for _ in range(_BUCKETS)]
+        self._recent: dict[str | None, int | None] = {}
+        self._older: dict[str | None, int | None] = {}
+        self._open = [array("q") for _ in range(_BUCKETS)]
+        self._closed: list[list[array[int]]] = [[] for _ in range(_BUCKETS)]
 
     def add(self, ids: Sequence[str | None], place: int | None = None) -> list[bool] | None:
         """Note the ids of one batch, whose first one stands at `place` (None: places tell nothing here).
 
         None if all are new, else for each whether it is. An item without an id always is.
         """
-        places = [None] * len(ids) if place is None else range(place, place + len(ids))
-        placed = [(identifier, at) for identifier, at in zip(ids, places, strict=True) if identifier is not None]
-        distinct = {identifier for identifier, _ in placed}
-        window = (self._recent, self._older)
-        if len(distinct) == len(placed) and all(known.keys().isdisjoint(distinct) for known in window):
-            self._note(placed)
+        places: Sequence[int | None] = [None] * len(ids) if place is None else range(place, place + len(ids))
+        named = set(ids)
+        named.discard(None)
+        is_new = len(named) + ids.count(None) == len(ids)
+        if is_new and all(known.keys().isdisjoint(named) for known in (self._recent, self._older)):
+            self._note(ids, places)
             return None
         return [identifier is None or self._add_one(identifier, at) for identifier, at in zip(ids, places, strict=True)]
 
@@ -47,20 +49,30 @@ class SeenIds:
                 before = known[identifier]
                 self.jumps += place is not None and before is not None and place > before
                 return False
-        self._note([(identifier, place)])
+        self._note([identifier], [place])
         return True
 
-    def _note(self, placed: list[tuple[str, int | None]]) -> None:
-        append = [bucket.append for bucket in self._hashes]
-        self._recent.update(placed)
-        for identifier, _ in placed:
-            digest = hash(identifier)
-            append[digest % _BUCKETS](digest)
+    def _note(self, ids: Sequence[str | None], places: Sequence[int | None]) -> None:
+        append = [bucket.append for bucket in self._open]
+        for identifier in ids:
+            if identifier is not None:
+                digest = hash(identifier)
+                append[digest % _BUCKETS](digest)
+        self._recent.update(zip(ids, places, strict=True))
+        self._recent.pop(None, None)
         if len(self._recent) >= self._window:
             self._older, self._recent = self._recent, {}
+            self._close_chunks()
+
+    def _close_chunks(self) -> None:
+        """Keep what has come at its exact size: an array that grows holds an eighth more than is in it."""
+        for bucket, chunks in zip(self._open, self._closed, strict=True):
+            chunks.append(array("q", bucket))
+            del bucket[:]
 
     def count(self) -> tuple[int, int]:
         """(distinct ids, ids that came again from further back than the window reaches)."""
-        noted = sum(map(len, self._hashes))
-        distinct = sum(len(set(bucket)) for bucket in self._hashes)
+        self._close_chunks()
+        noted = sum(len(chunk) for chunks in self._closed for chunk in chunks)
+        distinct = sum(len(set(chain.from_iterable(chunks))) for chunks in self._closed)
         return distinct, noted - distinct

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import date
 from enum import Enum
+from functools import cache
 from typing import TYPE_CHECKING
-
-from etl.records import NANO
 
 if TYPE_CHECKING:
     from etl.transform import Summary
@@ -73,8 +73,10 @@ class Table:
 
 def amount_text(nano: int) -> str:
     """A whole number of 10^-9 as a decimal text."""
-    whole, fraction = divmod(abs(nano), NANO)
-    return f"{'-' if nano < 0 else ''}{whole}.{fraction:09d}"
+    if nano < 0:
+        return "-" + amount_text(-nano)
+    digits = str(nano).zfill(AMOUNT_DECIMALS + 1)
+    return f"{digits[:-AMOUNT_DECIMALS]}.{digits[-AMOUNT_DECIMALS:]}"
 
 
 def _event_rows(summary: Summary) -> Iterator[tuple[str | None, ...]]:
@@ -84,8 +86,11 @@ def _event_rows(summary: Summary) -> Iterator[tuple[str | None, ...]]:
 
 
 def _daily_rows(summary: Summary) -> Iterator[tuple[str | None, ...]]:
-    for row in summary.daily():
-        yield row.event_id, row.sale_date.isoformat(), str(row.tickets_sold), amount_text(row.revenue_nano)
+    # Without a DailySales a row, and each day written once: there are many of these rows, and few days.
+    day_text = cache(date.isoformat)
+    for event_id, days in summary.groups():
+        for day, (tickets, nano) in days:
+            yield event_id, day_text(day), str(tickets), amount_text(nano)
 
 
 EVENT_SALES_SUMMARY = Table(

@@ -84,9 +84,14 @@ class Summary:
 
     def daily(self) -> Iterator[DailySales]:
         """The daily rows, in the order of event id and day."""
+        for event_id, days in self.groups():
+            for day, (tickets, revenue) in days:
+                yield DailySales(event_id, day, tickets, revenue)
+
+    def groups(self) -> Iterator[tuple[str, list[tuple[date, tuple[int, int]]]]]:
+        """The same, event by event: its id, and (day, (tickets, revenue in 10^-9)) in order."""
         for event in self.events:
-            for day, (tickets, revenue) in sorted(self._groups.get(event.event_id, {}).items()):
-                yield DailySales(event.event_id, day, tickets, revenue)
+            yield event.event_id, sorted(self._groups.get(event.event_id, {}).items())
 
 
 def fold_events(records: Iterable[EventRecord]) -> Names:
