@@ -17,7 +17,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type
 from etl.deadline import Deadline
 from etl.errors import UpstreamError
 from etl.logs import log_info
-from etl.page import Batch, BodyError, ItemDecoder, ItemT, Page, read_page
+from etl.page import Batch, BodyError, ItemT, Page, decoder_for, read_page
 from etl.pagination import Origins, PageRequest
 from etl.records import EventItem, SaleItem
 from etl.retry import NETWORK_ERRORS, AttemptError, Tries, Verdict, classify, explain, reason_of, retry_after
@@ -142,7 +142,7 @@ class Api:
         try:
             response = self._get(dataset, request, tries.number)
             self._check_status(response)
-            page = read_page(self._chunks(response), ItemDecoder(dataset.item_type))
+            page = read_page(self._chunks(response), decoder_for(dataset.item_type))
         except (AttemptError, BodyError, *NETWORK_ERRORS) as error:
             status_code = getattr(error, "status_code", None) if response is None else response.status_code
             if response is not None:
@@ -191,7 +191,7 @@ class Api:
         """Send the request: with a renewed token after a 401, and along redirects within the origin."""
         url = request.url or self._settings.nest_api_base_url + dataset.path
         params = {} if request.url else self._params(request)
-        for _ in range(MAX_REDIRECTS + 1):
+        for redirects in range(MAX_REDIRECTS + 1):
             token = self._token.value()
             response = self._send(url, params, token)
             if classify(response.status_code) is Verdict.UNAUTHORISED and self._token.renew(token):
@@ -204,8 +204,11 @@ class Api:
                 url, params = self.origins.resolve(location, str(response.url)), {}
             except UpstreamError as error:
                 raise AttemptError(str(error), Verdict.FATAL, response.status_code, None) from None
-            self._set_aside(response, dataset, attempt)
-        raise AttemptError(f"more than {MAX_REDIRECTS} redirects in a row", Verdict.FATAL, None, None)
+            if redirects < MAX_REDIRECTS:
+                self._set_aside(response, dataset, attempt)
+        response.close()
+        message = f"more than {MAX_REDIRECTS} redirects in a row"
+        raise AttemptError(message, Verdict.FATAL, response.status_code, None)
 
     @staticmethod
     def _set_aside(response: requests.Response, dataset: Dataset[Any], attempt: int) -> None:

@@ -22,7 +22,7 @@ from etl.settings import Settings
 DRIVER = "postgresql+pg8000"
 _GRACE_SECONDS = 5.0
 """How much longer than the server the client waits for it: the server's own message is the better one."""
-_IDLE_SECONDS = 30.0
+_IDLE_SECONDS = 10.0
 _engines: dict[tuple[object, ...], sa.Engine] = {}
 _lock = threading.Lock()
 _seconds_left: ContextVar[float] = ContextVar("seconds_left", default=30.0)

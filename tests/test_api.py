@@ -370,8 +370,10 @@ def test_the_token_is_renewed_once(
                 assert fetch(api) == fetch(api) == [1]
                 statuses = [*statuses, 200]
             else:
-                with pytest.raises(UpstreamError, match=message):
-                    fetch(api)
+                for _ in range(2):
+                    with pytest.raises(UpstreamError, match=message):
+                        fetch(api)
+                statuses = [*statuses, 401]
         assert [seen.status for seen in upstream.requests] == statuses
     assert list(rest) == unread
     assert deadline.slept == []
@@ -490,14 +492,19 @@ def test_a_refused_redirect_is_an_attempt_of_a_dataset(capsys: pytest.CaptureFix
     assert logged(capsys) == [attempt_event(1, 302, 0, "ticket_sales")]
 
 
-def test_redirects_in_a_circle() -> None:
-    """Five redirects are followed, a sixth is an error."""
-    with TicketingApi(sales=plain_sales(1), faults=[Fault("redirect", times=5)]) as upstream:
-        with client(upstream.base_url) as api:
-            assert fetch(api) == [1]
-            upstream.faults = [Fault("redirect", times=None)]
-            with pytest.raises(UpstreamError, match="ticket_sales, page 1: more than 5 redirects"):
-                fetch(api)
+def test_redirects_in_a_circle(capsys: pytest.CaptureFixture[str]) -> None:
+    """Five redirects are followed, a sixth is an error; each request is in the log once."""
+    with (
+        json_logs(),
+        TicketingApi(sales=plain_sales(1), faults=[Fault("redirect", times=5)]) as upstream,
+        client(upstream.base_url) as api,
+    ):
+        assert fetch(api) == [1]
+        assert [line["status_code"] for line in logged(capsys)] == [302] * 5 + [200]
+        upstream.faults = [Fault("redirect", times=None)]
+        with pytest.raises(UpstreamError, match="ticket_sales, page 1: more than 5 redirects"):
+            fetch(api)
+        assert [line["status_code"] for line in logged(capsys)] == [302] * 6
         assert len(upstream.requests) == 12
 
 

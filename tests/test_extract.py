@@ -647,7 +647,7 @@ def test_a_string_of_10_megabytes(item: dict[str, Any], reason: str | None) -> N
 
 
 TOO_MUCH = [
-    pytest.param(b'{"note":"' + b"x" * 17_000_000 + b'"}', "an item of more than 16777216 bytes", 1, id="a huge item"),
+    pytest.param(b'{"note":"' + b"x" * 17_500_000 + b'"}', "an item of more than 16777216 bytes", 1, id="a huge item"),
     pytest.param(b'{"note":' + b"[" * 99_999 + b"]" * 99_999 + b"}", "nested too deeply", 3, id="nested"),
 ]
 

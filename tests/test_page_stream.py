@@ -50,7 +50,7 @@ def test_every_envelope_is_read_to_its_end(name: str) -> None:
     assert fetch_threads() == []
 
 
-PAGED = [name for name, envelope in ENVELOPES.items() if envelope.ask]
+PAGED = [name for name, envelope in ENVELOPES.items() if envelope.ask and not name.startswith(("meta.", "pagination."))]
 
 
 @pytest.mark.parametrize("name", PAGED)
@@ -412,21 +412,23 @@ TRICKS: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize("name", ["next_page", "links.next", "link header"])
 @pytest.mark.parametrize(("link", "followed"), TRICKS)
-def test_how_links_are_read(name: str, link: str, followed: bool) -> None:
+def test_how_links_are_read(link: str, followed: bool) -> None:
     """Only a link to the very same scheme, host and port is followed; nothing reaches the other origin."""
-    if name == "link header" and "\n" in link:
-        link = link.replace("\n", "\t")  # a header can't hold a line break
-    with TicketingApi() as other, TicketingApi(sales=plain_sales(4), envelope=name, page_size=2) as upstream:
+    with TicketingApi() as other, TicketingApi(sales=plain_sales(4), page_size=2) as upstream:
         own, others = (api.base_url.removeprefix("http://") for api in (upstream, other))
-        upstream.faults = [Fault("show", page=1, show={"shown_next": link.format(own=own, other=others)})]
-        if followed:
-            assert read_all(upstream.base_url).ids == ids(4)
-            assert upstream.requests[1].target == "/ticket-sales?page=2"
-        else:
-            with pytest.raises(UpstreamError):
-                read_all(upstream.base_url)
+        for name in ("next_page", "links.next", "link header"):
+            shown = link.format(own=own, other=others)
+            if name == "link header":
+                shown = shown.replace("\n", "\t")  # a header can't hold a line break
+            upstream.datasets["ticket_sales"].envelope = ENVELOPES[name].sized(2)
+            upstream.faults = [Fault("show", page=1, show={"shown_next": shown})]
+            if followed:
+                assert read_all(upstream.base_url).ids == ids(4)
+                assert upstream.requests[-1].target == "/ticket-sales?page=2"
+            else:
+                with pytest.raises(UpstreamError):
+                    read_all(upstream.base_url)
         assert other.requests == []
 
 

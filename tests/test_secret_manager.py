@@ -83,8 +83,9 @@ def test_mistakes_of_whoever_set_it_up(
 def test_no_credentials_at_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Where this machine has no Google credentials, the error says so, and not that the program is at fault."""
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "none.json"))
-    with pytest.raises(ConfigurationError, match=f"credentials to read the secret {LATEST}"):
+    with pytest.raises(ConfigurationError, match="credentials") as caught:
         read_secret(LATEST, None, Deadline(20))
+    assert LATEST in str(caught.value)
 
 
 def test_a_damaged_payload(secrets: SecretManagerStandIn) -> None:

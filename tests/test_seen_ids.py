@@ -40,6 +40,27 @@ def test_window() -> None:
     assert WINDOW == 100_000
 
 
+PLACES = [
+    pytest.param([(["a", "b"], -10), (["b", "c"], -9)], 0, id="pushed back by new records in front"),
+    pytest.param([(["a", "b"], -10), (["b", "c"], -12)], 0, id="moved to the front"),
+    pytest.param([(["a", "b"], -10), (["b", "c"], -8)], 1, id="moved to the back"),
+    pytest.param([(["a", "b"], -10), (["c", "a", "b"], -8)], 2, id="two moved to the back"),
+    pytest.param([(["a", "b"], 0), (["c", "d"], 2), (["e", "a"], 4)], 1, id="from the window before"),
+    pytest.param([(["a", "a"], 0)], 1, id="twice on a page"),
+    pytest.param([(["a", None], 0), ([None, "b"], 5)], 0, id="no id"),
+    pytest.param([(["a"], None), (["a"], 5), (["a"], None)], 0, id="no place"),
+]
+
+
+@pytest.mark.parametrize(("batches", "jumps"), PLACES)
+def test_places(batches: list[tuple[list[str | None], int | None]], jumps: int) -> None:
+    """A record that comes again from a higher place has been moved by something else than new records in front."""
+    seen = SeenIds(window=3)
+    for ids, place in batches:
+        seen.add(ids, place)
+    assert seen.jumps == jumps
+
+
 @given(st.lists(st.lists(st.sampled_from([None, *"abcdefghij"]), max_size=6), max_size=12), st.integers(1, 12))
 def test_any_ids(batches: Batches, window: int) -> None:
     """For any ids: no new one is refused, no repeat within the window is let through, and the distinct are counted."""
@@ -59,15 +80,16 @@ def test_any_ids(batches: Batches, window: int) -> None:
 
 
 def test_memory() -> None:
-    """An id beyond the window takes little more than 8 bytes."""
-    ids = 200_000
-    seen = SeenIds(window=1_000)
+    """With each window that has passed, memory grows by little more than 8 bytes an id."""
+    window, windows = 20_000, 6
+    seen, held = SeenIds(window), list[int]()
     tracemalloc.start()
     try:
-        for start in range(0, ids, 1_000):
-            seen.add([f"sale-{number}" for number in range(start, start + 1_000)])
-        held, _ = tracemalloc.get_traced_memory()
+        for start in range(0, window * windows, 1_000):
+            seen.add([f"sale-{number:06}" for number in range(start, start + 1_000)], start)
+            if (start + 1_000) % window == 0:
+                held.append(tracemalloc.get_traced_memory()[0])
     finally:
         tracemalloc.stop()
-    assert held < 10 * ids
-    assert seen.count() == (ids, 0)
+    assert held[-1] - held[1] < 9 * window * (windows - 2)
+    assert seen.count() == (window * windows, 0)

@@ -80,7 +80,10 @@ class EmbeddedPostgres:
 
     def run(self, sql: str, database: str = "postgres") -> list[tuple[Any, ...]]:
         """Runs one statement as the superuser and returns its rows."""
-        connection = pg8000.native.Connection("postgres", database=database, unix_sock=str(self.socket))
+        # No TLS on a socket: else the driver loads the CA certificates for each connection.
+        connection = pg8000.native.Connection(
+            "postgres", database=database, unix_sock=str(self.socket), ssl_context=False
+        )
         try:
             return [tuple(row) for row in connection.run(sql) or ()]
         finally:
