@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -29,6 +30,7 @@ from etl.seen_ids import SeenIds
 
 MAX_REJECTS_KEPT = 1000
 _STANDSTILL_PAGES = 3
+_OFFSET = re.compile(r"[?&](page|offset|skip)=[0-9]")
 _NOT_AN_OBJECT = Rejected("not_an_object")
 
 
@@ -148,7 +150,8 @@ class Extraction:
 
 def has_place(fetched: FetchedPage[Any]) -> bool:
     """Whether a record's row number tells where it stands: not behind a cursor, and not before the total is known."""
-    by_number = fetched.request.ordinal == 1 or fetched.request.page_number is not None
+    request = fetched.request
+    by_number = request.ordinal == 1 or request.page_number is not None or bool(_OFFSET.search(request.url or ""))
     return by_number and fetched.page.is_whole
 
 
@@ -228,8 +231,8 @@ class _Reading(Generic[ItemT]):
         raise IncompleteExtractError(
             f"{tally.dataset}: {tally.distinct} distinct records were read on {tally.pages} pages, and the upstream "
             f"declares {_number(tally.first_total)} on the first page and {_number(tally.last_total)} on the last; "
-            f"{tally.duplicates + tally.far_repeats} came twice. Its data changed while it was being read, or its "
-            "order isn't stable: sort by a unique column there, and set a larger NEST_API_PAGE_SIZE.",
+            f"{tally.duplicates + tally.far_repeats} came twice{_signs(tally)}. Its data changed while it was being "
+            "read, or its order isn't stable: sort by a unique column there, and set a larger NEST_API_PAGE_SIZE.",
             dataset=tally.dataset,
             distinct=tally.distinct,
             first_total=tally.first_total,
@@ -246,6 +249,13 @@ def extract_events_and_sales(
     `force`, what is read counts even where it is not what the upstream declares.
     """
     return Extraction(api, today, zone, max_pages, force=force, progress=progress)
+
+
+def _signs(tally: Tally) -> str:
+    """What tells that records may have been skipped, though the numbers fit."""
+    fell = ", the declared total fell on the way" if tally.total_fell else ""
+    jumps = f", {tally.jumps} of them from further off than new records can have pushed them" if tally.jumps else ""
+    return jumps + fell
 
 
 def _number(total: int | None) -> str:

@@ -154,6 +154,7 @@ def _keep_names(connection: sa.Connection) -> None:
 def _apply(connection: sa.Connection, table: Table, *, dry_run: bool) -> TableChanges:
     """Insert and update what is there, delete what no longer is; only count it in a dry run."""
     changes = TableChanges()
+    stored_before = connection.exec_driver_sql(f"SELECT count(*) FROM {_in_scope(table)}").scalar_one()
     on_key = " AND ".join(f"t.{name} = s.{name}" for name in table.key)
     old = ", ".join(f"t.{name}" for name in table.compared)
     new = ", ".join(f"s.{name}" for name in table.compared)
@@ -175,8 +176,7 @@ def _apply(connection: sa.Connection, table: Table, *, dry_run: bool) -> TableCh
         f" count(*) FILTER (WHERE NOT is_new AND differs), {staged} FROM changed"
     ).one()
     changes.inserted, changes.updated, changes.unchanged = inserted, updated, rows - inserted - updated
-    stored = connection.exec_driver_sql(f"SELECT count(*) FROM {_in_scope(table)}").scalar_one()
-    if stored > rows - (inserted if dry_run else 0):  # else nothing can be gone, and needn't be looked for
+    if stored_before > rows - inserted:  # else nothing can be gone, and needn't be looked for
         changes.deleted = _delete(connection, table, dry_run=dry_run)
     if dry_run:
         changes.examples = _examples(connection, table, on_key, f"{is_new} OR {differs}")

@@ -9,6 +9,7 @@ from typing import Any
 import pg8000.native
 import requests
 from google.api_core.exceptions import NotFound
+from google.cloud.bigquery import Client
 
 from tests.function import Function
 from tests.oracle import Tables, bigquery_tables, postgres_tables, wanted_tables
@@ -24,9 +25,13 @@ PROJECT = "veritix-test"
 SECRET = f"projects/{PROJECT}/secrets/nest-api-token"
 TOKEN = "upstream-token-8f31c2"
 PASSWORD = "p@ss/w:rd%41-d09e7b"
-ENVELOPE = ENVELOPES["veritix:wrapped"].sized(100)
-EVENTS = sample_events(7)
-SALES = sample_sales(7, date(2026, 11, 20))[::20]
+PAGE_SIZE = 50
+ENVELOPE = ENVELOPES["veritix:wrapped"].sized(PAGE_SIZE)
+_ALL_EVENTS = sample_events(7)
+EVENTS = _ALL_EVENTS[:100]
+_LEFT_OUT = {event["id"] for event in _ALL_EVENTS[100:]}
+SALES = [sale for sale in sample_sales(7, date(2026, 11, 20)) if sale["eventId"] not in _LEFT_OUT][::30]
+"""Some of them refunds, some of events that are not listed."""
 LABELS = "logging.googleapis.com/labels"
 VARYING = ("time", "logger", "seconds", "duration_seconds", LABELS)
 Counts = tuple[int, ...]
@@ -41,7 +46,7 @@ class Bench:
     upstream: TicketingApi
     postgres: EmbeddedPostgres
     database: str
-    bigquery: BigQueryEmulator
+    bigquery: Client
     front: BigQueryFront
     dataset: str
     secret_manager: SecretManagerStandIn
@@ -52,8 +57,7 @@ class Bench:
         tables = self.sql("SELECT string_agg(tablename, ', ') FROM pg_tables WHERE schemaname = 'public'")[0][0]
         if tables:
             self.sql(f"DROP TABLE {tables} CASCADE")
-        with closing(self.bigquery.client(PROJECT)) as client:
-            client.delete_dataset(self.dataset, delete_contents=True, not_found_ok=True, timeout=30)
+        self.bigquery.delete_dataset(self.dataset, delete_contents=True, not_found_ok=True, timeout=30)
 
     def restore_upstream(self) -> None:
         """Back to the sample data, without any fault."""
@@ -110,6 +114,7 @@ def open_bench(postgres: EmbeddedPostgres, bigquery: BigQueryEmulator) -> Iterat
     dataset = f"bench_{database}"
     with ExitStack() as stack:
         stack.callback(postgres.drop_database, database)
+        client = stack.enter_context(closing(bigquery.client(PROJECT)))
         front = stack.enter_context(BigQueryFront(bigquery.url))
         secret_manager = stack.enter_context(SecretManagerStandIn())
         upstream = stack.enter_context(TicketingApi(prefix="/api/v1"))
@@ -125,7 +130,7 @@ def open_bench(postgres: EmbeddedPostgres, bigquery: BigQueryEmulator) -> Iterat
             "GOOGLE_CLOUD_PROJECT": PROJECT,
         }
         function = stack.enter_context(Function(env, secrets=[TOKEN, PASSWORD, "d09e7b"]))
-        yield Bench(env, function, upstream, postgres, database, bigquery, front, dataset, secret_manager)
+        yield Bench(env, function, upstream, postgres, database, client, front, dataset, secret_manager)
 
 
 def problem(answer: requests.Response, status: int, code: str) -> dict[str, Any]:

@@ -117,7 +117,8 @@ def tell(history: History, outcome: Outcome, trace: Sequence[str]) -> str:
             *trace,
             f"{outcome.verdict} {outcome.code or ''}",
             *outcome.faults,
-            f"play it again with: python -m tests.histories --seed {history.seed}{times}",
+            "Play it again with:",
+            f"python -m tests.histories --seed {history.seed}{times}",
         ]
     )
 

@@ -9,8 +9,8 @@ other at most once. Pages are no snapshot, so two kinds of runs are counted apar
 sales were skipped and nobody could know:
 
 - `missed`: no total is declared, and the pages could skip a row.
-- `masked`: a total is declared, but while it was read the order changed or something was deleted, and at least as many
-  new sales were read as old ones were skipped, so that the numbers agree.
+- `masked`: a total is declared, but while it was read the order changed, something was deleted, or a cursor skipped
+  what shares its key, and at least as many new sales were read as old ones were skipped, so that the numbers agree.
 """
 
 from collections import Counter

@@ -87,20 +87,26 @@ class History:
         """Whether somebody who reads page by page may miss a sale that is there all the time.
 
         Not where one page holds all, nor where rows are only added, nor where a cursor continues after a row's own,
-        unchanging place. A cursor after a row's sort key skips those that share it, whatever happens.
+        unchanging place.
         """
         shape, key = self.shape, self.order and self.order.key
         if not shape.ask:
             return False
         if shape.ask == "page" or key is None:
             return not self.only_adds
-        return key == "sale_date" or (shape.cursor_rule == "key" and key != "id")
+        return key == "sale_date" or self.skips_ties
+
+    @property
+    def skips_ties(self) -> bool:
+        """Whether a cursor continues after a row's sort key, and skips the rows that share it, whatever happens."""
+        is_keyset = self.shape.ask not in {"", "page"} and self.order is not None and self.order.key != "id"
+        return is_keyset and self.shape.cursor_rule == "key"
 
 
 def make_history(seed: int) -> History:
     """The same one for the same seed."""
     dice = random.Random(f"history {seed}")
-    envelope = dice.choice(list(ENVELOPES))
+    envelope = list(ENVELOPES)[seed % len(ENVELOPES)]
     key = dice.choice(("createdAt", "createdAt", "createdAt", "id", "id", "sale_date", None))
     mix = dice.choices(list(MIXES), MIX_WEIGHTS)[0]
     counts = INTENSITIES[dice.choice(list(INTENSITIES))] if MIXES[mix] else (0,)
@@ -132,7 +138,7 @@ class Upstream:
 
     `versions` holds each item as it was and is, by dataset and id; `lasting` the ids of those that are there from the
     beginning and haven't gone. `came` says after which request an item was added, `disturbed` after which ones
-    something was deleted, or has changed places.
+    something was deleted, has changed places, or may be skipped by a cursor.
     """
 
     def __init__(self, history: History) -> None:
@@ -159,9 +165,10 @@ class Upstream:
         self.trace.append(f"{page.dataset}, page {page.page} of {page.total}: {ids}")
         for change in self.history.script.get(self._served, ()):
             CHANGES[change.kind](self, change.pick)
-        if not self.history.stable:
-            for name, items in self.items.items():
+        for name, items in self.items.items():
+            if not self.history.stable:
                 random.Random(f"{self.history.seed} {self._served}").shuffle(items)
+            if not self.history.stable or self.history.skips_ties:
                 self.disturbed[name].add(self._request)
 
     def insert(self, pick: float) -> None:

@@ -8,8 +8,8 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 import pg8000.native
+from google.cloud.bigquery import Client
 
-from tests.sandbox.bigquery import BigQueryEmulator
 from tests.sandbox.postgres import EmbeddedPostgres
 
 EventRow = tuple[str, str | None, int, Decimal]
@@ -21,6 +21,11 @@ class Tables(NamedTuple):
 
     events: list[EventRow]
     daily: list[DailyRow]
+
+    def of(self, other: "Tables") -> "Tables":
+        """Only the rows of the events that `other` speaks of."""
+        scope = {row[0] for row in other.events}
+        return Tables([row for row in self.events if row[0] in scope], [row for row in self.daily if row[0] in scope])
 
 
 # Reads the items of `sample_data` only, in a few plain words: it must not share the program's way to think.
@@ -43,7 +48,7 @@ SELECT event_id, day, sum(quantity)::bigint, sum(amount) FROM sale GROUP BY even
 def wanted_tables(postgres: EmbeddedPostgres, events: Sequence[Any], sales: Sequence[Any], zone: str = "UTC") -> Tables:
     """The two summaries of events and sales as `sample_data` makes them, each id once."""
     parameters = {"events": json.dumps(list(events)), "sales": json.dumps(list(sales)), "zone": zone}
-    with closing(pg8000.native.Connection("postgres", unix_sock=str(postgres.socket))) as connection:
+    with closing(pg8000.native.Connection("postgres", unix_sock=str(postgres.socket), ssl_context=False)) as connection:
         return Tables(
             [tuple(row) for row in connection.run(_EVENTS_WANTED, **parameters) or ()],
             [tuple(row) for row in connection.run(_DAILY_WANTED, **parameters) or ()],
@@ -58,19 +63,17 @@ def postgres_tables(postgres: EmbeddedPostgres, database: str) -> Tables:
 
 
 def bigquery_tables(
-    emulator: BigQueryEmulator,
+    client: Client,
     dataset: str,
     event_summary: str = "event_sales_summary",
     daily_sales: str = "daily_ticket_sales",
-    project: str = "veritix-test",
 ) -> Tables:
     """What BigQuery holds."""
     queries = (
         f"SELECT event_id, event_name, total_tickets, total_revenue FROM {dataset}.{event_summary} ORDER BY event_id",
         f"SELECT event_id, sale_date, tickets_sold, revenue FROM {dataset}.{daily_sales} ORDER BY event_id, sale_date",
     )
-    with closing(emulator.client(project)) as client:
-        rows = [[row.values() for row in client.query(query).result(timeout=30)] for query in queries]
+    rows = [[row.values() for row in client.query(query).result(timeout=30)] for query in queries]
     return Tables(_rows(rows[0]), _rows(rows[1]))
 
 

@@ -21,7 +21,7 @@ from etl.errors import StoreUnavailableError
 from etl.postgres import load_postgres
 from etl.settings import Settings
 from tests.sandbox.cloud_sql import CloudSqlStandIn
-from tests.sandbox.http_stand_in import HANG
+from tests.sandbox.http_stand_in import HANG, Answer, Request, google_error
 from tests.sandbox.postgres import EmbeddedPostgres
 from tests.summaries import DAYS, PostgresStore, rows_of, summary_of
 
@@ -38,16 +38,14 @@ MakeInstance = Callable[..., tuple[CloudSqlStandIn, Settings]]
 @pytest.fixture
 def make_instance(postgres_server: EmbeddedPostgres, database_url: str) -> Iterator[MakeInstance]:
     """Starts an instance that holds the empty database, and gives the settings for a password login there."""
-    user = f"etl user {next(_numbers)}"
+    user = f"cloud user {next(_numbers)}"
     postgres_server.create_role(user, PASSWORD)
     database = parse_database_url(database_url).database
     postgres_server.run(f'ALTER DATABASE "{database}" OWNER TO "{user}"')
     with ExitStack() as instances:
 
-        def make(**options: Any) -> tuple[CloudSqlStandIn, Settings]:
-            instance = instances.enter_context(
-                CloudSqlStandIn(postgres_server, instance_connection_name=INSTANCE, **options)
-            )
+        def make(kind: type[CloudSqlStandIn] = CloudSqlStandIn, **options: Any) -> tuple[CloudSqlStandIn, Settings]:
+            instance = instances.enter_context(kind(postgres_server, instance_connection_name=INSTANCE, **options))
             settings = Settings(
                 "http://upstream",
                 instance_connection_name=INSTANCE,
@@ -168,10 +166,37 @@ def test_a_refusal_has_a_clear_message(
     with pytest.raises(StoreUnavailableError) as caught:
         who(replace(settings, **settings_are))
     assert [word for word in words if word not in str(caught.value)] == [], str(caught.value)
-    gc.collect()  # what asyncio has to say of abandoned tasks, it says then
     for text in (str(caught.value), caplog.text):
         assert "Bearer" not in text
         assert PASSWORD not in text
+
+
+class HalfHanging(CloudSqlStandIn):
+    """Refuses the certificate, and doesn't answer the other call in time: nobody asks what became of the first."""
+
+    def respond(self, request: Request) -> Answer:
+        if request.path.endswith("/connectSettings"):
+            self._closing.wait()
+        return google_error(403, "no")
+
+
+def test_the_token_does_not_get_into_the_log(
+    make_instance: MakeInstance, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """asyncio reports an error that nobody asked for with the request's headers; the log has its type only."""
+    monkeypatch.setattr("etl.cloud_sql.CONNECT_SECONDS", 0.5)
+    _, settings = make_instance(HalfHanging)
+    with pytest.raises(StoreUnavailableError, match="within"):
+        who(settings)
+    ends = time.monotonic() + 5
+    while not caplog.records and time.monotonic() < ends:
+        time.sleep(0.02)
+        gc.collect()  # it reports when the task goes
+    assert [(record.name, record.levelname, record.message) for record in caplog.records] == [
+        ("etl", "WARNING", "Cloud SQL connector")
+    ]
+    assert caplog.records[0].__dict__["fields"] == {"error": "ClientResponseError"}
+    assert "Bearer" not in caplog.text
 
 
 def test_an_admin_api_that_hangs_is_given_up(make_instance: MakeInstance, monkeypatch: pytest.MonkeyPatch) -> None:

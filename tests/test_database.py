@@ -5,13 +5,14 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import count
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
 import pytest
 import sqlalchemy as sa
-from pg8000.exceptions import DatabaseError
+from pg8000.exceptions import Error as DriverError
 
 from etl.database import engine_for, explain, sqlstate_of, transaction
 from etl.database_url import parse_database_url
@@ -44,7 +45,7 @@ class Login:
 
 @pytest.fixture
 def login(postgres_server: EmbeddedPostgres, database_url: str) -> Login:
-    user = f"etl user {next(_numbers)}"
+    user = f"tcp user {next(_numbers)}"
     postgres_server.create_role(user, PASSWORD)
     return Login(user, parse_database_url(database_url).database, postgres_server)
 
@@ -195,12 +196,21 @@ def test_dead_connections_are_replaced(
     """After the server has restarted, or the way to it was cut, the next transaction connects anew."""
     engine = engine_of(login.url(host="localhost", port=tls_proxy.port, sslmode="require"))
     backends = []
-    for interruption in (lambda: None, tls_proxy.drop_connections, lambda: postgres_server.restart("fast")):
+    restart = partial(postgres_server.restart, "fast")
+    for interruption in (tls_proxy.drop_connections, restart, tls_proxy.drop_connections):
         interruption()
         with transaction(engine, Deadline(30)) as connection:
             backends.append(connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one())
     assert len(set(backends)) == len(tls_proxy.arrivals) == 3
     engine.dispose()
+
+
+def execute(engine: sa.Engine, deadline: Deadline, *statements: str, failure: Exception | None = None) -> None:
+    with transaction(engine, deadline) as connection:
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+        if failure is not None:
+            raise failure
 
 
 def test_a_transaction_is_bounded_on_the_server(database_url: str) -> None:
@@ -212,11 +222,8 @@ def test_a_transaction_is_bounded_on_the_server(database_url: str) -> None:
     with engine.connect() as connection:
         assert tuple(connection.exec_driver_sql(asked).one()) == ("0", "0")
     started = time.monotonic()
-    with (
-        pytest.raises(StoreUnavailableError, match=r"57014.*longer than the run had left") as caught,
-        transaction(engine, Deadline(0.4)) as connection,
-    ):
-        connection.exec_driver_sql("SELECT pg_sleep(30)")
+    with pytest.raises(StoreUnavailableError, match=r"57014.*longer than the run had left") as caught:
+        execute(engine, Deadline(0.4), "SELECT pg_sleep(30)")
     assert time.monotonic() - started < 3
     assert caught.value.details == {"sqlstate": "57014"}
     engine.dispose()
@@ -227,12 +234,8 @@ def test_a_server_that_falls_silent_is_given_up(database_url: str, monkeypatch: 
     monkeypatch.setattr("etl.database._GRACE_SECONDS", 0.3)
     engine = engine_of(database_url)
     started = time.monotonic()
-    with (
-        pytest.raises(StoreUnavailableError, match="can't be reached, or the connection broke off"),
-        transaction(engine, Deadline(0.3)) as connection,
-    ):
-        connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
-        connection.exec_driver_sql("SELECT pg_sleep(5)")
+    with pytest.raises(StoreUnavailableError, match="can't be reached, or the connection broke off"):
+        execute(engine, Deadline(0.3), "SET LOCAL statement_timeout = 0", "SELECT pg_sleep(5)")
     assert time.monotonic() - started < 3
     with transaction(engine, Deadline(10)) as connection:
         assert connection.exec_driver_sql("SELECT 1").scalar_one() == 1
@@ -242,20 +245,16 @@ def test_a_server_that_falls_silent_is_given_up(database_url: str, monkeypatch: 
 def test_a_transaction_commits_whole_or_not_at_all(database_url: str) -> None:
     """Without an error all of it stays; with one, ours or the database's, nothing does; no connection is lost."""
     engine = engine_of(database_url)
-    with transaction(engine, Deadline(10)) as connection:
-        connection.exec_driver_sql("CREATE TABLE kept (n int)")
-        connection.exec_driver_sql("INSERT INTO kept VALUES (1)")
+    execute(engine, Deadline(10), "CREATE TABLE kept (n int)", "INSERT INTO kept VALUES (1)")
     for failure in (TerminatedError("the end"), ValueError("a fault")):
-        with pytest.raises(type(failure)), transaction(engine, Deadline(10)) as connection:
-            connection.exec_driver_sql("INSERT INTO kept VALUES (2)")
-            raise failure
-    with pytest.raises(StoreUnavailableError, match="42P01"), transaction(engine, Deadline(10)) as connection:
-        connection.exec_driver_sql("INSERT INTO kept VALUES (3)")
-        connection.exec_driver_sql("SELECT * FROM missing")
+        with pytest.raises(type(failure), match=str(failure)):
+            execute(engine, Deadline(10), "INSERT INTO kept VALUES (2)", failure=failure)
+    with pytest.raises(StoreUnavailableError, match="42P01"):
+        execute(engine, Deadline(10), "INSERT INTO kept VALUES (3)", "SELECT * FROM missing")
     over = Deadline(10)
     over.cancel(TerminatedError("over"))
-    with pytest.raises(TerminatedError, match="over"), transaction(engine, over) as connection:
-        connection.exec_driver_sql("INSERT INTO kept VALUES (4)")
+    with pytest.raises(TerminatedError, match="over"):
+        execute(engine, over, "INSERT INTO kept VALUES (4)")
     with transaction(engine, Deadline(10)) as connection:
         assert connection.exec_driver_sql("SELECT array_agg(n) FROM kept").scalar_one() == [1]
     assert isinstance(engine.pool, sa.QueuePool)
@@ -280,12 +279,12 @@ HINTS = {
 
 @pytest.mark.parametrize(("sqlstate", "hint"), HINTS.items())
 def test_errors_are_explained_by_their_sqlstate(database_url: str, sqlstate: str, hint: str | None) -> None:
-    """The server's message, its code and a hint; never the statement. SQLAlchemy's errors and pg8000's own read alike."""
+    """The server's message, its code and a hint, never the statement; SQLAlchemy's and pg8000's own errors alike."""
     engine = engine_of(database_url)
     statement = f"DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '{sqlstate}', MESSAGE = 'the words'; END $$"
     with pytest.raises(sa.exc.SQLAlchemyError) as wrapped, engine.connect() as connection:
         connection.exec_driver_sql(statement)
-    with pytest.raises(DatabaseError) as bare, engine.connect() as connection:
+    with pytest.raises(DriverError) as bare, engine.connect() as connection:
         connection.connection.cursor().execute(statement)
     engine.dispose()
     expected = f"PostgreSQL: the words (SQLSTATE {sqlstate})"

@@ -130,6 +130,7 @@ SHRINKS = [
     pytest.param((9, 9), 5, StoredTickets(1000, 10), 0.5, None, id="only what is in scope counts"),
     pytest.param((9, 9), 0, StoredTickets(1000, 0), 0.5, None, id="nothing in scope"),
     pytest.param((9, 9), -9, StoredTickets(-5, -5), 0.5, None, id="more refunds than sales before"),
+    pytest.param((9, 9), 100, StoredTickets(-5, -5), 0.5, None, id="more sales than refunds"),
     pytest.param((0, 0), 0, StoredTickets(0, 0), 0.5, None, id="first run, nothing there yet"),
     pytest.param((0, 9), 9, StoredTickets(0, 0), 0.5, None, id="first run, no events"),
     pytest.param((9, 0), 0, StoredTickets(7, 7), 1.0, "no ticket_sales, and the store has 7 tickets", id="no sales"),

@@ -148,10 +148,11 @@ VALUES = [
 @pytest.mark.parametrize(("value", "logged"), VALUES)
 def test_values(value: object, logged: object, lines: Lines) -> None:
     """Whatever a value holds, the event stays one line, and the value can be read back."""
+    message = str(value).replace("\ud800", "")  # pytest's own capture of messages can't be sent between its processes
     log_info("event", value=value)
-    log_info(str(value))
+    log_info(message)
     first, second = lines()
-    assert (first["value"], second["message"], second["severity"]) == (logged, str(value), "INFO")
+    assert (first["value"], second["message"], second["severity"]) == (logged, message, "INFO")
 
 
 def test_fields_do_not_replace_what_is_ours(lines: Lines) -> None:

@@ -255,6 +255,22 @@ def test_before_the_first_run(configured: Client) -> None:
         assert samples == ['etl_jobs_total{status="success"} 0.0', 'etl_jobs_total{status="failed"} 0.0']
 
 
+def test_runs_are_the_last_twenty_newest_first(
+    configured: Client, postgres_server: EmbeddedPostgres, database_url: str
+) -> None:
+    """Times are ISO 8601 with their offset."""
+    run_id = body_of(configured.post("/"))["run_id"]
+    postgres_server.run(
+        "INSERT INTO etl_runs (run_id, started_at, trigger, status)"
+        " SELECT 'old-' || n, '2026-01-01T00:00:00Z'::timestamptz + n * interval '1 day', 'http', 'failed'"
+        " FROM generate_series(1, 30) AS n",
+        database_url.partition("@/")[2].partition("?")[0],
+    )
+    runs = body_of(configured.get("/runs"))["runs"]
+    assert [run["run_id"] for run in runs] == [run_id, *(f"old-{n}" for n in range(30, 11, -1))]
+    assert runs[1]["started_at"] == "2026-01-31T00:00:00+00:00"
+
+
 def test_a_fault_of_the_program(
     configured: Client, postgres_server: EmbeddedPostgres, database_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from tests.benchmarks.dlt_comparison import install_dlt
 from tests.benchmarks.findings import LeftOutError, Line, show, write
 from tests.benchmarks.rows import ROWS, Row
 from tests.benchmarks.session import Session
@@ -26,16 +25,17 @@ def main(arguments: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, _leave)
     try:
         with ExitStack() as stack:
-            session = Session(stack, asked.scale, asked.pairs)
+            session = Session(stack, asked.scale, asked.pairs, install_dlt=asked.dlt)
             if asked.profile:
                 print_profile(session)
                 return 0
-            if asked.dlt:
-                install_dlt()
             lines = [_line(row, session) for row in ROWS if row.name in asked.rows]
     except SandboxError as error:
         print(f"Failed: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("\nStopped.", file=sys.stderr)
+        return 128 + signal.SIGINT
     show(lines, asked.scale)
     asked.json.parent.mkdir(parents=True, exist_ok=True)
     write(lines, asked.scale, asked.json)
@@ -47,9 +47,9 @@ def _line(row: Row, session: Session) -> Line:
     try:
         found = row.measure(session)
     except LeftOutError as error:
-        return Line(row.name, row.what, row.target, "-", f"left out: {error}")
+        return Line(row.name, row.what, row.target, "-", "left out", str(error))
     verdict = "met" if found.is_met else "MISSED"
-    return Line(row.name, row.what, row.target, found.value, verdict, found.number, found.details)
+    return Line(row.name, row.what, row.target, found.value, verdict, number=found.number, details=found.details)
 
 
 def _arguments(arguments: Sequence[str]) -> argparse.Namespace:

@@ -38,6 +38,7 @@ class Line:
     target: str
     value: str
     verdict: str
+    reason: str = ""
     number: float | None = None
     details: dict[str, Any] = field(default_factory=dict)
 
@@ -56,6 +57,9 @@ def show(lines: Sequence[Line], scale: float) -> None:
         ("row", "what", "measured", "target", "verdict"),
         [(line.row, line.what, line.value, line.target, line.verdict) for line in lines],
     )
+    for reason in dict.fromkeys(line.reason for line in lines if line.reason):
+        rows = ", ".join(line.row for line in lines if line.reason == reason)
+        print(f"\nLeft out ({rows}): {reason}")
     print("\nRatios are what counts: both sides of each were measured in this run, on this machine, in turns.")
     if scale != 1:
         print("The targets are for scale 1: what a run costs at its start and end weighs more in a small one.")

@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,9 +38,29 @@ class Asked:
 def merge(session: Session) -> Finding:
     """Three runs: the first load, the same again, and one with a sale more on one day."""
     session.tell("BigQuery: three runs on the emulator")
+    runs, changed, changed_by_one_more = _three_runs()
+    checks = {
+        "one load job and at most one MERGE a table": all(
+            set(run.loads) == _TABLES and max(*run.loads.values(), *run.merges.values()) == 1 for run in runs.values()
+        ),
+        "both tables merged where both change": all(
+            set(runs[name].merges) == _TABLES for name in ("first", "one more")
+        ),
+        "no row changed on a re-run": changed == 0,
+        "one row of each table changed by a sale more": changed_by_one_more == 2,
+        "constant bounds, around the changed day alone": runs["one more"].days == {(_CHANGED_DAY, _CHANGED_DAY)},
+    }
+    failed = [check for check, held in checks.items() if not held]
+    value = f"not so: {'; '.join(failed)}" if failed else "0 rows on a re-run; one day's partition for a sale more"
+    return Finding(value, changed, not failed, {"checks": checks, **{name: _plain(run) for name, run in runs.items()}})
+
+
+def _three_runs() -> tuple[dict[str, Asked], int, int]:
+    """What each run asked, and how many rows the second one and the third one changed."""
     sales = plain_sales(_EVENTS * _DAYS, events=_EVENTS, days=_DAYS)
     with (
         BigQueryEmulator() as emulator,
+        closing(emulator.client(_PROJECT)) as client,
         BigQueryFront(emulator.url) as front,
         TicketingApi(plain_events(_EVENTS), sales) as api,
     ):
@@ -51,32 +72,14 @@ def merge(session: Session) -> Finding:
             "BIGQUERY_EMULATOR_HOST": front.url,
         }
         with served_function(settings) as function:
-            first = _asked(front, function)
-            stored = bigquery_tables(emulator, _DATASET, project=_PROJECT)
-            again = _asked(front, function)
-            rows_changed = _differing(stored, bigquery_tables(emulator, _DATASET, project=_PROJECT))
+            runs = {"first": _asked(front, function)}
+            stored = bigquery_tables(client, _DATASET)
+            runs["again"] = _asked(front, function)
+            stored_again = bigquery_tables(client, _DATASET)
             api.sales = [*sales, {**sales[0], "id": "one more", "sale_date": f"{_CHANGED_DAY}T12:00:00Z"}]
-            one_more = _asked(front, function)
-            rows_changed_by_one_more = _differing(stored, bigquery_tables(emulator, _DATASET, project=_PROJECT))
-    runs = (first, again, one_more)
-    checks = {
-        "one load job and at most one MERGE a table": all(
-            set(run.loads) == _TABLES and max(*run.loads.values(), *run.merges.values()) == 1 for run in runs
-        ),
-        "both tables merged where both change": set(first.merges) == set(one_more.merges) == _TABLES,
-        "no row changed on a re-run": rows_changed == 0,
-        "one row of each table changed by a sale more": rows_changed_by_one_more == 2,
-        "constant bounds, around the changed day alone": one_more.days == {(_CHANGED_DAY, _CHANGED_DAY)},
-    }
-    failed = [check for check, held in checks.items() if not held]
-    return Finding(
-        f"not so: {'; '.join(failed)}"
-        if failed
-        else f"{rows_changed} rows on a re-run; one day's partition for a sale more",
-        rows_changed,
-        not failed,
-        {"checks": checks, "first": _plain(first), "again": _plain(again), "one_more": _plain(one_more)},
-    )
+            runs["one more"] = _asked(front, function)
+            stored_last = bigquery_tables(client, _DATASET)
+    return runs, _differing(stored, stored_again), _differing(stored_again, stored_last)
 
 
 def _asked(front: BigQueryFront, function: MeasuredFunction) -> Asked:

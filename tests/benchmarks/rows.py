@@ -119,32 +119,7 @@ def fetched_ahead(session: Session) -> Finding:
 
 def nothing_changed(session: Session) -> Finding:
     """Row 6: a load into empty tables, and the same again."""
-    tables, w1 = session.tables, session.w1
-    settings = session.settings(w1)
-    rounds: list[dict[str, Any]] = []
-    for _ in range(session.pairs):
-        tables.empty()
-        with served_function(settings) as function:
-            marks = [tables.wal_bytes()]
-            first = function.run(w1)
-            marks.append(tables.wal_bytes())
-            tables.settle()
-            writers = tables.daily_writers()
-            marks.append(tables.wal_bytes())
-            again = function.run(w1)
-            marks.append(tables.wal_bytes())
-        tables.check()
-        rounds.append(
-            {
-                "daily_rows_written": tables.daily_rows_not_by(writers),
-                "wal": (marks[3] - marks[2]) / (marks[1] - marks[0]),
-                "load": again.stages["load_postgres"] / first.stages["load_postgres"],
-                "wal_bytes": [marks[1] - marks[0], marks[3] - marks[2]],
-                "load_seconds": [first.stages["load_postgres"], again.stages["load_postgres"]],
-                "peak_bytes": [first.peak_bytes, again.peak_bytes],
-            }
-        )
-        session.tell(f"the same again: {rounds[-1]}")
+    rounds = [_same_again(session) for _ in range(session.pairs)]
     written = sum(one["daily_rows_written"] for one in rounds)
     wal, load = (median(one[name] for one in rounds) for name in ("wal", "load"))
     return Finding(
@@ -153,6 +128,31 @@ def nothing_changed(session: Session) -> Finding:
         written == 0 and wal <= 0.02 and load <= 0.6,
         {"rounds": rounds},
     )
+
+
+def _same_again(session: Session) -> dict[str, Any]:
+    with served_function(session.settings(session.w1)) as function:
+        tables = session.tables
+        tables.empty()
+        before = tables.wal_bytes()
+        first = function.run(session.w1)
+        first_wal = tables.wal_bytes() - before
+        tables.settle()
+        writers, before = tables.daily_writers(), tables.wal_bytes()
+        again = function.run(session.w1)
+        again_wal = tables.wal_bytes() - before
+    tables.check()
+    loads = [run.stages["load_postgres"] for run in (first, again)]
+    result = {
+        "daily_rows_written": tables.daily_rows_not_by(writers),
+        "wal": again_wal / first_wal,
+        "load": loads[1] / loads[0],
+        "wal_bytes": [first_wal, again_wal],
+        "load_seconds": loads,
+        "peak_bytes": [first.peak_bytes, again.peak_bytes],
+    }
+    session.tell(f"the same again: {result}")
+    return result
 
 
 def _plain(run: WholeRun) -> dict[str, Any]:

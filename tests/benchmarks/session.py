@@ -3,7 +3,7 @@
 import subprocess
 import sys
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from statistics import median
@@ -27,6 +27,10 @@ class Floor:
     decode: float
     load: float
     load_changed: float
+
+    @property
+    def parts(self) -> dict[str, float]:
+        return {name: round(seconds, 3) for name, seconds in asdict(self).items()}
 
     @property
     def seconds(self) -> float:
@@ -57,10 +61,11 @@ class W1Measured:
 class Session:
     """One run of the suite. `stack` ends what it starts."""
 
-    def __init__(self, stack: ExitStack, scale: float, pairs: int) -> None:
+    def __init__(self, stack: ExitStack, scale: float, pairs: int, *, install_dlt: bool = False) -> None:
         self.stack = stack
         self.scale = scale
         self.pairs = pairs
+        self.install_dlt = install_dlt
         self._began = monotonic()
 
     def tell(self, text: str) -> None:
@@ -104,25 +109,22 @@ class Session:
 
     @cached_property
     def w1_measured(self) -> W1Measured:
-        w1 = self.w1
-        self.settings(w1)  # raises before anything is measured
         measured = W1Measured([], [])
         for _ in range(self.pairs):
-            measured.floors.append(self._floor(w1))
-            measured.runs.append(self.run(w1))
+            measured.floors.append(self._floor())
+            measured.runs.append(self.run(self.w1))
         return measured
 
-    def _floor(self, w1: Workload) -> Floor:
+    def _floor(self) -> Floor:
+        nginx, w1 = self.nginx, self.w1
         loads = []
-        target = w1.directory, self.postgres.socket, self.tables.database
         for part in ("load", "load-changed"):
             self.tables.hold_yesterday()
-            loads.append(_floor_part(part, *target))
+            loads.append(_floor_part(part, w1.directory, self.postgres.socket, self.tables.database))
             self.tables.check()
-        floor = Floor(
-            _floor_part("fetch", self.nginx.url(w1), w1.pages), _floor_part("decode", w1.directory, w1.pages), *loads
-        )
-        self.tell(f"floor: {floor.seconds:.2f} s, {floor}")
+        fetch, decode = _floor_part("fetch", nginx.url(w1), w1.pages), _floor_part("decode", w1.directory, w1.pages)
+        floor = Floor(fetch, decode, *loads)
+        self.tell(f"floor: {floor.seconds:.2f} s, {floor.parts}")
         return floor
 
 
