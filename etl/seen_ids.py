@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from itertools import chain
 
 WINDOW = 100_000
 """Ids that are compared as they are. Drift between pages moves a record by a few places only."""
-_BUCKETS = 64
+PASS_IDS = 600_000
+"""About 40 MiB of a set."""
 
 
 class SeenIds:
@@ -26,8 +26,7 @@ class SeenIds:
         self._window = window
         self._recent: dict[str | None, int | None] = {}
         self._older: dict[str | None, int | None] = {}
-        self._open = [array("q") for _ in range(_BUCKETS)]
-        self._closed: list[list[array[int]]] = [[] for _ in range(_BUCKETS)]
+        self._hashes = array("q")
 
     def add(self, ids: Sequence[str | None], place: int | None = None) -> list[bool] | None:
         """Note the ids of one batch, whose first one stands at `place` (None: places tell nothing here).
@@ -53,26 +52,21 @@ class SeenIds:
         return True
 
     def _note(self, ids: Sequence[str | None], places: Sequence[int | None]) -> None:
-        append = [bucket.append for bucket in self._open]
-        for identifier in ids:
-            if identifier is not None:
-                digest = hash(identifier)
-                append[digest % _BUCKETS](digest)
+        self._hashes.extend(hash(identifier) for identifier in ids if identifier is not None)
         self._recent.update(zip(ids, places, strict=True))
         self._recent.pop(None, None)
         if len(self._recent) >= self._window:
             self._older, self._recent = self._recent, {}
-            self._close_chunks()
-
-    def _close_chunks(self) -> None:
-        """Keep what has come at its exact size: an array that grows holds an eighth more than is in it."""
-        for bucket, chunks in zip(self._open, self._closed, strict=True):
-            chunks.append(array("q", bucket))
-            del bucket[:]
 
     def count(self) -> tuple[int, int]:
-        """(distinct ids, ids that came again from further back than the window reaches)."""
-        self._close_chunks()
-        noted = sum(len(chunk) for chunks in self._closed for chunk in chunks)
-        distinct = sum(len(set(chain.from_iterable(chunks))) for chunks in self._closed)
-        return distinct, noted - distinct
+        """(distinct ids, ids that came again from further back than the window reaches). Ends the reading.
+
+        In as many passes as keep the set that is made in each of them small.
+        """
+        self._older, self._recent = {}, {}
+        passes = len(self._hashes) // PASS_IDS + 1
+        if passes == 1:
+            distinct = len(set(self._hashes))
+        else:
+            distinct = sum(len({h for h in self._hashes if h % passes == turn}) for turn in range(passes))
+        return distinct, len(self._hashes) - distinct

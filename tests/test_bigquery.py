@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -357,14 +356,7 @@ def test_a_dry_run_tells_what_streaming_does(make_store: StoreMaker) -> None:
 NAMELESS = summary_of({"a": None, "b": None}, [("a", "2026-01-01", 1, "1.5")])
 
 
-@pytest.mark.parametrize(
-    "after",
-    [
-        pytest.param(BEFORE, id="same data"),
-        pytest.param(AFTER, id="changed data"),
-        pytest.param(NAMELESS, id="without names"),
-    ],
-)
+@pytest.mark.parametrize("after", [pytest.param(AFTER, id="changed data"), pytest.param(NAMELESS, id="without names")])
 def test_merge_heals_what_streaming_doubled(make_store: StoreMaker, after: Summary) -> None:
     """After the write mode `stream`, or the earlier system, `merge` makes the tables equal the Summary again."""
     streaming, merging = make_store(bq_write_mode="stream"), make_store()
@@ -376,7 +368,6 @@ def test_merge_heals_what_streaming_doubled(make_store: StoreMaker, after: Summa
     expected[EVENTS] = [(row[0], row[1] or {"a": "Aida"}.get(row[0]), *row[2:]) for row in expected[EVENTS]]
     assert {table: merging.rows(table) for table in (EVENTS, DAYS)} == expected
     assert [counts(told.changes[table]) for table in expected] == [counts(done.changes[table]) for table in expected]
-    assert counts(merging.load(after).changes[DAYS]) == (0, 0, 0, after.daily_count)
 
 
 def test_rows_that_streaming_is_refused_are_an_error(front: ScriptedFront, make_store: StoreMaker) -> None:
@@ -388,13 +379,14 @@ def test_rows_that_streaming_is_refused_are_an_error(front: ScriptedFront, make_
         store.load(summary_of({}, [("a", "2026-01-01", 1, "1")]))
 
 
-def test_an_unready_dataset_is_made_on_the_second_try(front: ScriptedFront, store: BigQueryStore) -> None:
-    """A failure in the middle of the first load leaves what the next load goes on with."""
+def test_what_the_first_load_left_unfinished_the_next_one_goes_on_with(
+    front: ScriptedFront, store: BigQueryStore
+) -> None:
+    """A failure after the tables were made leaves them empty, and in nobody's way."""
     front.fail(403, path="uploadType")
     with pytest.raises(EtlError, match="403"):
         store.load(BEFORE)
     assert sorted(store.tables()) == [DAYS, EVENTS]
     assert store.rows(EVENTS) == []
-    result = store.load(BEFORE)
-    assert result.reconciled[DAYS].revenue == Decimal(25)
-    assert store.rows(DAYS) == rows_of(BEFORE)[DAYS]
+    store.load(BEFORE)
+    assert {table: store.rows(table) for table in (EVENTS, DAYS)} == rows_of(BEFORE)
