@@ -42,7 +42,7 @@ def run_etl(request: flask.Request) -> flask.Response:
 
 def _handler(request: flask.Request) -> Callable[[flask.Request], flask.Response]:
     if request.path not in ROUTES:
-        raise NotFoundError(f"there is no {request.path!r} here: there are {', '.join(ROUTES)}")
+        raise NotFoundError(f"there is no {request.path[:100]!r} here: there are {', '.join(ROUTES)}")
     methods, handler = ROUTES[request.path]
     if request.method not in methods:
         raise MethodNotAllowedError(

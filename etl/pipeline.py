@@ -34,7 +34,7 @@ from etl.postgres import load_postgres
 from etl.postgres import stored_tickets as stored_in_postgres
 from etl.report import RunReport
 from etl.retry import MAX_ATTEMPTS
-from etl.run_log import Run, RunLog, run_log_for
+from etl.run_log import COUNTS, Run, RunLog, run_log_for
 from etl.secret_manager import read_secret
 from etl.settings import Settings, read_token
 from etl.stores import LoadResult
@@ -43,16 +43,6 @@ from etl.transform import Summary, fold_events, fold_sales, summarise
 T = TypeVar("T")
 RECORDING_SECONDS = 15.0
 """How long the ledger may take to note how a run ended, whose own time may be up."""
-COUNTS = (
-    "events_count",
-    "sales_count",
-    "duplicates_count",
-    "rejected_count",
-    "undated_count",
-    "event_summary_count",
-    "daily_sales_count",
-)
-"""What the report, the ledger and the log say of a run alike."""
 _LOAD_FAILED = {"postgres": "Postgres load failed", "bigquery": "BigQuery load failed"}
 
 

@@ -23,6 +23,17 @@ RENEW_SECONDS = 20
 MAX_RECORD_CHARACTERS = 65_536
 _LEASE_NAME = "etl"
 
+COUNTS = (
+    "events_count",
+    "sales_count",
+    "duplicates_count",
+    "rejected_count",
+    "undated_count",
+    "event_summary_count",
+    "daily_sales_count",
+)
+"""What report, ledger and log say of a run alike."""
+
 FieldsFound = dict[str, dict[str, str]]
 """Dataset -> field -> the key it was found under."""
 
@@ -93,18 +104,7 @@ RUNS = sa.Table(
     sa.Column("status", sa.Text, nullable=False),
     sa.Column("finished_at", _TIME),
     sa.Column("duration_seconds", sa.Double),
-    *(
-        sa.Column(name, sa.BigInteger)
-        for name in (
-            "events_count",
-            "sales_count",
-            "duplicates_count",
-            "rejected_count",
-            "undated_count",
-            "event_summary_count",
-            "daily_sales_count",
-        )
-    ),
+    *(sa.Column(name, sa.BigInteger) for name in COUNTS),
     *(sa.Column(name, sa.Text) for name in ("postgres_status", "bigquery_status", "error_code", "error_text")),
     sa.Column("fields_found", JSONB),
 )

@@ -9,13 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import timedelta
-from itertools import count
 from typing import Any
 
 import pytest
 
 from etl.database import engine_for, transaction
-from etl.database_url import parse_database_url
 from etl.deadline import Deadline
 from etl.errors import StoreUnavailableError
 from etl.postgres import load_postgres
@@ -27,21 +25,27 @@ from tests.summaries import DAYS, PostgresStore, rows_of, summary_of
 
 INSTANCE = "veritix-test:europe-west1:veritix"
 PASSWORD = "s3cret"
+USER = "cloud user"
 IAM_USER = "etl@veritix-test.iam"
 TOKEN = "local"
 """What the throw-away credentials for a loopback endpoint hold."""
 
-_numbers = count(1)
 MakeInstance = Callable[..., tuple[CloudSqlStandIn, Settings]]
 
 
+@pytest.fixture(scope="module")
+def database(postgres_server: EmbeddedPostgres) -> Iterator[str]:
+    """The name of one that USER owns."""
+    postgres_server.create_role(USER, PASSWORD)
+    postgres_server.create_role(IAM_USER)
+    name = postgres_server.create_database(owner=USER)
+    yield name
+    postgres_server.drop_database(name)
+
+
 @pytest.fixture
-def make_instance(postgres_server: EmbeddedPostgres, database_url: str) -> Iterator[MakeInstance]:
-    """Starts an instance that holds the empty database, and gives the settings for a password login there."""
-    user = f"cloud user {next(_numbers)}"
-    postgres_server.create_role(user, PASSWORD)
-    database = parse_database_url(database_url).database
-    postgres_server.run(f'ALTER DATABASE "{database}" OWNER TO "{user}"')
+def make_instance(postgres_server: EmbeddedPostgres, database: str) -> Iterator[MakeInstance]:
+    """Starts an instance that holds the database, and gives the settings for a password login there."""
     with ExitStack() as instances:
 
         def make(kind: type[CloudSqlStandIn] = CloudSqlStandIn, **options: Any) -> tuple[CloudSqlStandIn, Settings]:
@@ -49,7 +53,7 @@ def make_instance(postgres_server: EmbeddedPostgres, database_url: str) -> Itera
             settings = Settings(
                 "http://upstream",
                 instance_connection_name=INSTANCE,
-                db_user=user,
+                db_user=USER,
                 db_pass=PASSWORD,
                 db_name=database,
                 cloud_sql_admin_endpoint=instance.admin_endpoint,
@@ -65,7 +69,7 @@ def who(settings: Settings) -> str:
         return str(connection.exec_driver_sql("SELECT current_user").scalar_one())
 
 
-def test_a_load_by_password(make_instance: MakeInstance, database_url: str) -> None:
+def test_a_load_by_password(make_instance: MakeInstance, postgres_server: EmbeddedPostgres, database: str) -> None:
     """COPY and all go through the Connector; one connection, and one certificate, serve every transaction."""
     instance, settings = make_instance()
     summary = summary_of({"a": "Aïda 🎟️"}, [("a", "2026-01-01", 1, "12345678901234.123456789")])
@@ -74,7 +78,7 @@ def test_a_load_by_password(make_instance: MakeInstance, database_url: str) -> N
     for _ in range(2):
         load_postgres(summary, engine, Deadline(30))
     assert engine_for(replace(settings, log_level="DEBUG")) is engine
-    with PostgresStore(database_url) as store:
+    with PostgresStore(postgres_server.url(database)) as store:
         assert store.rows(DAYS) == rows_of(summary)[DAYS]
     assert [(arrival.user, arrival.tls_version) for arrival in instance.proxy.arrivals] == [
         (settings.db_user, "TLSv1.3")
@@ -95,10 +99,8 @@ def test_dead_connections_are_replaced(make_instance: MakeInstance) -> None:
 
 
 @pytest.mark.parametrize("db_user", [IAM_USER, f"{IAM_USER}.gserviceaccount.com"])
-def test_a_login_by_iam(make_instance: MakeInstance, postgres_server: EmbeddedPostgres, db_user: str) -> None:
+def test_a_login_by_iam(make_instance: MakeInstance, db_user: str) -> None:
     """No password is needed; the account's token goes into the certificate's request, and comes anew."""
-    if not postgres_server.run(f"SELECT 1 FROM pg_roles WHERE rolname = '{IAM_USER}'"):
-        postgres_server.create_role(IAM_USER)
     instance, settings = make_instance(iam_users={TOKEN: IAM_USER})
     assert who(replace(settings, db_user=db_user, db_pass=None, db_iam_auth=True)) == IAM_USER
     assert [request.json["access_token"] for request in instance.log if request.method == "POST"] == [TOKEN]

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import count
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
@@ -26,7 +25,7 @@ from tests.sandbox.processes import free_port
 from tests.summaries import engine_of
 
 PASSWORD = "s3cret@/:%?#[] ü"
-_numbers = count(1)
+USER = "tcp user"
 
 
 @dataclass(frozen=True)
@@ -43,11 +42,12 @@ class Login:
         return f"{scheme}://{login}@{address}/{self.database}?{urlencode(parameters)}"
 
 
-@pytest.fixture
-def login(postgres_server: EmbeddedPostgres, database_url: str) -> Login:
-    user = f"tcp user {next(_numbers)}"
-    postgres_server.create_role(user, PASSWORD)
-    return Login(user, parse_database_url(database_url).database, postgres_server)
+@pytest.fixture(scope="module")
+def login(postgres_server: EmbeddedPostgres) -> Iterator[Login]:
+    postgres_server.create_role(USER, PASSWORD)
+    database = postgres_server.create_database()
+    yield Login(USER, database, postgres_server)
+    postgres_server.drop_database(database)
 
 
 def who(url: str, seconds: float = 30) -> tuple[str, ...]:
@@ -277,21 +277,21 @@ HINTS = {
 }
 
 
-@pytest.mark.parametrize(("sqlstate", "hint"), HINTS.items())
-def test_errors_are_explained_by_their_sqlstate(database_url: str, sqlstate: str, hint: str | None) -> None:
+def test_errors_are_explained_by_their_sqlstate(database_url: str) -> None:
     """The server's message, its code and a hint, never the statement; SQLAlchemy's and pg8000's own errors alike."""
     engine = engine_of(database_url)
-    statement = f"DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '{sqlstate}', MESSAGE = 'the words'; END $$"
-    with pytest.raises(sa.exc.SQLAlchemyError) as wrapped, engine.connect() as connection:
-        connection.exec_driver_sql(statement)
-    with pytest.raises(DriverError) as bare, engine.connect() as connection:
-        connection.connection.cursor().execute(statement)
+    for sqlstate, hint in HINTS.items():
+        statement = f"DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '{sqlstate}', MESSAGE = 'the words'; END $$"
+        with pytest.raises(sa.exc.SQLAlchemyError) as wrapped, engine.connect() as connection:
+            connection.exec_driver_sql(statement)
+        with pytest.raises(DriverError) as bare, engine.connect() as connection:
+            connection.connection.cursor().execute(statement)
+        expected = f"PostgreSQL: the words (SQLSTATE {sqlstate})"
+        for error in (wrapped.value, bare.value):
+            said = explain(error)
+            assert (said == expected) if hint is None else (said.startswith(f"{expected}: ") and hint in said)
+            assert sqlstate_of(error) == sqlstate
     engine.dispose()
-    expected = f"PostgreSQL: the words (SQLSTATE {sqlstate})"
-    for error in (wrapped.value, bare.value):
-        said = explain(error)
-        assert (said == expected) if hint is None else (said.startswith(f"{expected}: ") and hint in said)
-        assert sqlstate_of(error) == sqlstate
 
 
 def test_other_errors_have_no_sqlstate() -> None:

@@ -16,7 +16,6 @@ import pytest
 from google.api_core.exceptions import NotFound
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.bench import EVENTS, PAGE_SIZE, PROJECT, SALES, TOKEN, Bench, changes, open_bench, problem, steady
 from tests.function import Function
 from tests.oracle import bigquery_tables, postgres_tables, wanted_tables
 from tests.sandbox.bigquery import BigQueryEmulator
@@ -27,6 +26,7 @@ from tests.sandbox.postgres import EmbeddedPostgres
 from tests.sandbox.sample_data import plain_events, plain_sales
 from tests.sandbox.ticketing_api import TicketingApi
 from tests.sandbox.upstream_faults import Fault
+from tests.testbed import EVENTS, PAGE_SIZE, PROJECT, SALES, TOKEN, Testbed, changes, open_testbed, problem, steady
 
 TABLES = ("event_sales_summary", "daily_ticket_sales")
 LEDGER = ("etl_runs", "etl_lease", "etl_rejected_records")
@@ -34,20 +34,20 @@ TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 
 
 @pytest.fixture(scope="module")
-def module_bench(postgres_server: EmbeddedPostgres, bigquery_emulator: BigQueryEmulator) -> Iterator[Bench]:
-    with open_bench(postgres_server, bigquery_emulator) as bench:
+def module_bench(postgres_server: EmbeddedPostgres, bigquery_emulator: BigQueryEmulator) -> Iterator[Testbed]:
+    with open_testbed(postgres_server, bigquery_emulator) as bench:
         yield bench
 
 
 @pytest.fixture
-def bench(module_bench: Bench) -> Bench:
+def bench(module_bench: Testbed) -> Testbed:
     """Empty stores, and a healthy upstream."""
     module_bench.reset()
     return module_bench
 
 
 @pytest.fixture
-def loaded(module_bench: Bench) -> Bench:
+def loaded(module_bench: Testbed) -> Testbed:
     """The sample data in both stores, and a healthy upstream."""
     module_bench.load()
     return module_bench
@@ -60,7 +60,7 @@ def wait_until(ready: Callable[[], bool], seconds: float = 20.0) -> None:
         time.sleep(0.02)
 
 
-def test_two_runs_load_both_stores_and_the_second_changes_nothing(bench: Bench) -> None:
+def test_two_runs_load_both_stores_and_the_second_changes_nothing(bench: Testbed) -> None:
     """A run's report, tables, ledger, routes and log are right; the same again leaves every daily row as it is."""
     first = bench.function.call("POST")
     assert (first.status_code, first.headers["Content-Type"]) == (200, "application/json")
@@ -178,7 +178,7 @@ def metrics(function: Function) -> dict[str, Any]:
     return found
 
 
-def test_metrics_are_made_of_the_ledger(bench: Bench) -> None:
+def test_metrics_are_made_of_the_ledger(bench: Testbed) -> None:
     """Jobs by status, the time of the last success, and the duration and rows of the last run, also a failed one."""
     assert bench.function.call().status_code == 200
     bench.upstream.faults.append(Fault("status", dataset="events", status=403))
@@ -202,7 +202,7 @@ def test_metrics_are_made_of_the_ledger(bench: Bench) -> None:
         pytest.param({"X-Cloud-Trace-Context": f"{TRACE_ID}/67667974448284343;o=1"}, "00f067aa0ba902b7", id="cloud"),
     ],
 )
-def test_every_line_of_a_run_carries_run_and_trace(bench: Bench, headers: dict[str, str], span: str) -> None:
+def test_every_line_of_a_run_carries_run_and_trace(bench: Testbed, headers: dict[str, str], span: str) -> None:
     """Also the lines that are logged by the threads that fetch ahead; and there is one line a request."""
     bench.upstream.latency_seconds = 0.05
     before = len(bench.upstream.requests)
@@ -291,7 +291,7 @@ def refuse_token(api: TicketingApi) -> None:
     ],
 )
 def test_an_upstream_that_can_not_be_trusted_changes_nothing(
-    loaded: Bench, harm: Callable[[TicketingApi], None], code: str, words: list[str]
+    loaded: Testbed, harm: Callable[[TicketingApi], None], code: str, words: list[str]
 ) -> None:
     """The answer, ledger and log say what was wrong, both stores keep what they had, and the next run heals."""
     before = loaded.in_bigquery(), loaded.row_versions(*TABLES)
@@ -327,7 +327,7 @@ RENAMES = [
 ]
 
 
-def test_a_renamed_field_is_no_missing_one(loaded: Bench) -> None:
+def test_a_renamed_field_is_no_missing_one(loaded: Testbed) -> None:
     """Each run fails and names the field, the key it had, and the keys that there are; `force` loads what is left."""
     before = loaded.in_bigquery(), loaded.row_versions(*TABLES)
     for dataset, field, key in RENAMES:
@@ -348,7 +348,7 @@ def test_a_renamed_field_is_no_missing_one(loaded: Bench) -> None:
     assert loaded.in_postgres() == loaded.in_bigquery() == loaded.wanted()
 
 
-def test_guards_tell_both_numbers_and_force_overrides_them_for_one_run(loaded: Bench) -> None:
+def test_guards_tell_both_numbers_and_force_overrides_them_for_one_run(loaded: Testbed) -> None:
     """`force` loads what was refused, and the log says what it overrode; without it the guard is there again."""
     stored = {row[0]: row[2] for row in loaded.wanted().events}
     send_a_third(loaded.upstream)
@@ -370,7 +370,7 @@ def test_guards_tell_both_numbers_and_force_overrides_them_for_one_run(loaded: B
     problem(loaded.function.call(), 502, "suspicious_extract")
 
 
-def test_a_first_run_has_nothing_to_compare_with(bench: Bench) -> None:
+def test_a_first_run_has_nothing_to_compare_with(bench: Testbed) -> None:
     """No sales and no names in a first run are what they are; events get their rows of zeros."""
     bench.upstream.sales = []
     bench.upstream.events = [{"id": event["id"]} for event in bench.upstream.events]
@@ -380,7 +380,7 @@ def test_a_first_run_has_nothing_to_compare_with(bench: Bench) -> None:
     assert (bench.in_postgres(), bench.in_bigquery()) == (bench.wanted(), bench.wanted())
 
 
-def test_dry_run_predicts_what_the_next_run_does(bench: Bench) -> None:
+def test_dry_run_predicts_what_the_next_run_does(bench: Testbed) -> None:
     """Over random changes, in both stores; and it writes nothing: no table, no dataset, no lease, no ledger row."""
     dry = bench.function.call("GET", params={"dry_run": "true"}).json()
     assert (dry["status"], dry["dry_run"]) == ("dry_run", True)
@@ -445,7 +445,7 @@ REJECTED_EVENTS: list[tuple[Any, str, str | None]] = [
 ]
 
 
-def test_bad_records_are_kept_aside_and_the_others_count(bench: Bench) -> None:
+def test_bad_records_are_kept_aside_and_the_others_count(bench: Testbed) -> None:
     """Each reject is in the ledger as it was sent, in the report by reason, and in the log as one line a reason."""
     without_total = ENVELOPES["pagination.has_more"].sized(PAGE_SIZE)
     for dataset in bench.upstream.datasets.values():
@@ -520,7 +520,7 @@ def test_bad_records_are_kept_aside_and_the_others_count(bench: Bench) -> None:
     assert "example.com" not in str(bench.function.log_lines(report["run_id"]))
 
 
-def test_a_token_that_is_changed_in_mid_run_is_read_again_once(bench: Bench) -> None:
+def test_a_token_that_is_changed_in_mid_run_is_read_again_once(bench: Testbed) -> None:
     """A 401 re-reads the secret's latest version, and the run goes on where it was."""
 
     def rotate(page: Any) -> None:
@@ -546,7 +546,7 @@ CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON event_sales_summary FOR EACH RO
 
 
 @pytest.mark.parametrize("failing", ["postgres", "bigquery"])
-def test_one_store_failing_does_not_stop_the_other(loaded: Bench, failing: str) -> None:
+def test_one_store_failing_does_not_stop_the_other(loaded: Testbed, failing: str) -> None:
     """The other store is loaded, the answer says which holds what, and the next run brings both to the same."""
     other, event = {"postgres": ("bigquery", "Postgres load failed"), "bigquery": ("postgres", "BigQuery load failed")}[
         failing
@@ -576,7 +576,7 @@ def test_one_store_failing_does_not_stop_the_other(loaded: Bench, failing: str) 
     assert (loaded.in_postgres(), loaded.in_bigquery()) == (loaded.wanted(), loaded.wanted())
 
 
-def test_a_database_that_is_down(loaded: Bench) -> None:
+def test_a_database_that_is_down(loaded: Testbed) -> None:
     """Runs, `/runs` and `/metrics` answer 503 and say so, `/health` knows nothing of it, and it heals by itself."""
     loaded.postgres.run(f'ALTER DATABASE "{loaded.database}" ALLOW_CONNECTIONS false')
     try:
@@ -593,7 +593,7 @@ def test_a_database_that_is_down(loaded: Bench) -> None:
     assert loaded.function.call().status_code == 200
 
 
-def test_two_calls_at_once(bench: Bench) -> None:
+def test_two_calls_at_once(bench: Testbed) -> None:
     """One runs and one is refused, also where both are the first ever; the ledger has nothing of the refused one."""
     bench.upstream.latency_seconds = 0.1
     with ThreadPoolExecutor(2) as callers:
@@ -607,7 +607,7 @@ def test_two_calls_at_once(bench: Bench) -> None:
     assert bench.in_postgres() == bench.wanted()
 
 
-def test_a_run_whose_process_is_killed_between_the_stores(loaded: Bench) -> None:
+def test_a_run_whose_process_is_killed_between_the_stores(loaded: Testbed) -> None:
     """Nobody runs while its lease lasts; then the next run buries it, and both stores are the same again."""
     loaded.upstream.sales = [{**sale, "quantity": sale["quantity"] + 1} for sale in loaded.upstream.sales]
     old, new = loaded.in_bigquery(), loaded.wanted()
@@ -642,7 +642,7 @@ def call_and_lose(function: Function) -> None:
         return
 
 
-def test_sigterm_in_mid_run_gives_the_lease_back(loaded: Bench) -> None:
+def test_sigterm_in_mid_run_gives_the_lease_back(loaded: Testbed) -> None:
     """At once, though the upstream is silent: the run is recorded as failed, another may start, the caller is told."""
     loaded.upstream.faults.append(Fault("delay", dataset="ticket_sales", page=4, seconds=4.0))
     with Function(loaded.env) as doomed, ThreadPoolExecutor(1) as callers:

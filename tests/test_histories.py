@@ -160,7 +160,7 @@ def test_a_failed_run_has_changed_nothing(store: Store, error: EtlError, stateme
 def test_a_reader_that_takes_what_it_gets_is_found(store: Store) -> None:
     """Without the check of the totals (`force`), the same histories come out wrong."""
     score = play_many(range(40), store, force=True)
-    assert len(score.failing) > 3
+    assert score.failing
     assert all("\nwrong: " in told and "\npython -m tests.histories --seed " in told for told in score.failing)
 
 
@@ -168,7 +168,7 @@ def test_a_reader_that_counts_repeats_is_found(store: Store, monkeypatch: pytest
     """Without de-duplication, the same histories come out wrong."""
     monkeypatch.setattr(SeenIds, "add", lambda *_: None)
     score = play_many(range(40), store, force=True)
-    assert len(score.failing) > 3
+    assert score.failing
     assert any("counts 2 times" in told for told in score.failing)
 
 

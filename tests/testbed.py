@@ -38,7 +38,7 @@ Counts = tuple[int, ...]
 
 
 @dataclass
-class Bench:
+class Testbed:
     """`env` is the function's environment. The token comes from Secret Manager, the database's login from its URL."""
 
     env: Mapping[str, str]
@@ -107,7 +107,7 @@ class Bench:
 
 
 @contextmanager
-def open_bench(postgres: EmbeddedPostgres, bigquery: BigQueryEmulator) -> Iterator[Bench]:
+def open_testbed(postgres: EmbeddedPostgres, bigquery: BigQueryEmulator) -> Iterator[Testbed]:
     """A bench with a database of its own, which the function reaches over TCP with a password."""
     postgres.create_role("etl writer", PASSWORD)
     database = postgres.create_database(owner="etl writer")
@@ -130,7 +130,7 @@ def open_bench(postgres: EmbeddedPostgres, bigquery: BigQueryEmulator) -> Iterat
             "GOOGLE_CLOUD_PROJECT": PROJECT,
         }
         function = stack.enter_context(Function(env, secrets=[TOKEN, PASSWORD, "d09e7b"]))
-        yield Bench(env, function, upstream, postgres, database, client, front, dataset, secret_manager)
+        yield Testbed(env, function, upstream, postgres, database, client, front, dataset, secret_manager)
 
 
 def problem(answer: requests.Response, status: int, code: str) -> dict[str, Any]:
