@@ -13,13 +13,14 @@ SANDBOX = yes
 # For `make requirements`: --upgrade takes the newest versions instead of keeping those that still fit.
 UPGRADE =
 
-.PHONY: help run serve etl test lint format requirements clean
+.PHONY: help run serve etl test bench lint format requirements clean
 
 help:
 	@echo "make run           the whole pipeline once, on real parts on this machine; shows what was loaded"
 	@echo "make serve         the same parts and the function, until Ctrl-C; SANDBOX=no: the function alone"
 	@echo "make etl           one run against what the environment names; ARGS=--dry-run, ARGS=--force"
 	@echo "make test          linters, types and all tests; ARGS=\"-k NAME\" for some of them"
+	@echo "make bench         time and memory against what this machine can do; ARGS=\"--rows 1,2 --scale 0.1\""
 	@echo "make lint, format  the linters and types alone; make the code look as they want it"
 	@echo "make requirements  compile requirements*.in into requirements*.txt; UPGRADE=--upgrade"
 	@echo "make clean         delete what the others made"
@@ -37,6 +38,9 @@ etl: $(INSTALLED)
 # Both cores; a module's tests share its processes, so they stay together.
 test: lint $(TERRAFORM_INSTALLED)
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
+
+bench: $(INSTALLED)
+	@$(BIN)/python -m tests.benchmarks $(ARGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check

@@ -187,14 +187,15 @@ def test_a_load_is_sealed_in_its_transaction(store: PostgresStore) -> None:
 
     def seal(connection: sa.Connection, _: object) -> None:
         log.seal(connection, replace(run, postgres_status="success"))
+        seen.append(store.run("SELECT 1 FROM etl_lease FOR UPDATE SKIP LOCKED"))
         newer = threads.submit(started, store, run_of("r2", 1))
         while not newer.done() and not store.run(lock_waits):
             time.sleep(0.01)
-        seen.extend([newer, newer.done(), store.rows("daily_ticket_sales")])
+        seen.extend([newer.done(), store.rows("daily_ticket_sales")])
 
     with ThreadPoolExecutor(1) as threads:
         assert store.load(summary, before_commit=seal).status == "success"
-    assert seen[1:] == [False, []]
+    assert seen == [[], False, []]
     assert store.rows("daily_ticket_sales") == rows_of(summary)["daily_ticket_sales"]
     assert store.run(LEASE) == [(2, "r2", 90)]
     assert store.run("SELECT run_id, status, postgres_status FROM etl_runs ORDER BY run_id") == [

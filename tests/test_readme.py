@@ -1,0 +1,59 @@
+"""The README's tables say what the program does."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from etl import errors
+from etl.errors import EtlError
+from etl.settings import ENVIRONMENT
+from etl.tables import TABLES
+from main import ROUTES
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def first_cells(heading: str) -> list[str]:
+    """What stands in backquotes in the first column of a section's tables."""
+    section = README.split(f"\n{heading}\n", 1)[1].split("\n## ", 1)[0]
+    return re.findall(r"^\| `([^`]+)`", section, re.MULTILINE)
+
+
+def error_codes() -> dict[str, int]:
+    classes = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, EtlError)]
+    return {kind.code: kind.status for kind in classes}
+
+
+def logged_events() -> Iterator[str]:
+    """The messages of all events that the code logs, wherever they are passed on to a log function."""
+    pattern = r'"((?:ETL|Postgres|BigQuery|Cloud SQL) [a-z ]+[a-z])"'
+    for source in [ROOT / "main.py", *(ROOT / "etl").glob("*.py")]:
+        yield from re.findall(pattern, source.read_text())
+
+
+@pytest.mark.parametrize(
+    ("heading", "expected"),
+    [
+        pytest.param("## Settings", set(ENVIRONMENT), id="settings"),
+        pytest.param("## Answers", set(error_codes()), id="error codes"),
+        pytest.param("## Log events", set(logged_events()), id="log events"),
+        pytest.param("## What it writes", {c.name for table in TABLES for c in table.columns}, id="columns"),
+    ],
+)
+def test_tables_are_complete(heading: str, expected: set[str]) -> None:
+    """Every setting, error code, log event and column has its row, and there is no row of something else."""
+    assert set(first_cells(heading)) == expected
+
+
+def test_codes_stand_with_their_status() -> None:
+    """An error code's row names the HTTP status that the function answers."""
+    rows = dict(re.findall(r"^\| `([a-z_]+)` \| (\d{3}) \|", README, re.MULTILINE))
+    assert {code: int(status) for code, status in rows.items()} == error_codes()
+
+
+def test_every_route_is_shown() -> None:
+    """Each path that the function answers is named."""
+    assert [path for path in ROUTES if f"{path}" not in README] == []
