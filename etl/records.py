@@ -20,10 +20,9 @@ INT64_LIMIT = 2**63
 MAX_ID_BYTES = 1000
 """What fits into an index entry of PostgreSQL with room to spare (its limit is 2,704 bytes)."""
 _CACHE_LIMIT = 4096
-"""More amounts than this are quicker read than looked up: a larger dict doesn't stay in the processor's cache."""
+"""More amounts than this are read quicker than looked up: a larger dict doesn't stay in the processor's cache."""
 _NUMBER = re.compile(r"[+-]?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,9})?")
-_PLAIN = re.compile(r"(?:0|[1-9][0-9]{0,17})(?:\.[0-9]{1,9})?")
-"""The usual amount, a few times quicker to read than through Decimal."""
+_POWERS: tuple[int, ...] = tuple(10 ** (9 - decimals) for decimals in range(10))
 _NUMBER_LENGTH = 400
 _EXACT = Context(prec=_NUMBER_LENGTH + 50, rounding=ROUND_HALF_EVEN)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -169,9 +168,8 @@ def read_number(value: object) -> Decimal | None:
 
 def read_amount(value: object) -> int | None:
     """An amount as a whole number of 10^-9, rounded half-even; None where it isn't one, or is 10^29 or more."""
-    if isinstance(value, str) and _PLAIN.fullmatch(value):
-        whole, _, fraction = value.partition(".")
-        return int(whole + fraction.ljust(9, "0"))
+    if type(value) is str and (plain := _plain_amount(value)) is not None:
+        return plain
     number = read_number(value)
     if not number:
         return None if number is None else 0
@@ -179,6 +177,17 @@ def read_amount(value: object) -> int | None:
         return 0 if number.adjusted() < 0 else None
     nano = int(number.scaleb(9, _EXACT).to_integral_value(ROUND_HALF_EVEN, _EXACT))
     return nano if abs(nano) < AMOUNT_LIMIT else None
+
+
+def _plain_amount(text: str) -> int | None:
+    """The usual amount, such as 12.50, a few times quicker than through Decimal; None for any other text."""
+    whole, point, fraction = text.partition(".")
+    digits = whole + fraction
+    if not (digits.isdigit() and digits.isascii()) or len(whole) > 20 or len(fraction) > 9:
+        return None
+    if not whole or (point and not fraction) or (whole[0] == "0" and whole != "0"):
+        return None  # no number in JSON
+    return int(digits) * _POWERS[len(fraction)]
 
 
 def read_quantity(value: object) -> int | None:
@@ -317,17 +326,30 @@ def sale_reader(today: date, zone: tzinfo) -> Callable[[SaleItem], TicketSaleRec
             text = first_of(item, "sale_date")
             if text is None:
                 return today, MISSING
-        if is_utc and type(text) is str and text[4:5] == "-" and len(text) > 10:
-            try:
-                moment = fromisoformat(text)
-            except ValueError:
-                moment = None
-            if moment is not None and (moment.tzinfo is UTC or moment.tzinfo is None):
-                return moment.date(), SENT
         day = read_day(text, zone)
         return (today, UNREADABLE) if day is None else (day, SENT)
 
     def read(item: SaleItem) -> TicketSaleRecord | Rejected:
+        """The plain sale in one go, as most are; one that is otherwise in any way goes the complete way."""
+        sale_id, quantity, total, text = item.id, item.quantity, item.total_amount, item.sale_date
+        key: Any = item.eventId if item.event_id is None else item.event_id
+        event_id = event_ids.get(key)
+        if not (is_utc and sale_id and type(event_id) is str and type(quantity) is int):
+            return read_any(item)
+        if type(total) is not str or type(text) is not str or text[4:5] != "-" or len(text) <= 10:
+            return read_any(item)
+        nano = _plain_amount(total)
+        if nano is None or not -INT64_LIMIT <= quantity < INT64_LIMIT:
+            return read_any(item)
+        try:
+            moment = fromisoformat(text)
+        except ValueError:
+            return read_any(item)
+        if moment.tzinfo is not UTC:
+            return read_any(item)
+        return TicketSaleRecord(str(sale_id), event_id, quantity, nano, moment.date(), SENT, item)
+
+    def read_any(item: SaleItem) -> TicketSaleRecord | Rejected:
         sale_id: Any = item.id
         if sale_id is None or sale_id == "":
             sale_id = first_of(item, "sale_id")

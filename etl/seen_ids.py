@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
+from itertools import chain
 
 WINDOW = 100_000
 """Ids that are compared as they are. Drift between pages moves a record by a few places only."""
-PASS_IDS = 600_000
-"""About 40 MiB of a set."""
+_CHUNK = 4096
+_CHUNKS_AT_ONCE = 4
+_BUCKET_IDS = 50_000
 
 
 class SeenIds:
@@ -26,7 +28,8 @@ class SeenIds:
         self._window = window
         self._recent: dict[str | None, int | None] = {}
         self._older: dict[str | None, int | None] = {}
-        self._hashes = array("q")
+        self._open = array("q")
+        self._chunks: list[array[int]] = []
 
     def add(self, ids: Sequence[str | None], place: int | None = None) -> list[bool] | None:
         """Note the ids of one batch, whose first one stands at `place` (None: places tell nothing here).
@@ -52,21 +55,36 @@ class SeenIds:
         return True
 
     def _note(self, ids: Sequence[str | None], places: Sequence[int | None]) -> None:
-        self._hashes.extend(hash(identifier) for identifier in ids if identifier is not None)
+        self._open.extend(hash(identifier) for identifier in ids if identifier is not None)
+        if len(self._open) >= _CHUNK:
+            self._close_chunk()
         self._recent.update(zip(ids, places, strict=True))
         self._recent.pop(None, None)
         if len(self._recent) >= self._window:
             self._older, self._recent = self._recent, {}
 
-    def count(self) -> tuple[int, int]:
-        """(distinct ids, ids that came again from further back than the window reaches). Ends the reading.
+    def _close_chunk(self) -> None:
+        """Keep what has come at its exact size: one array that grew with all ids would be moved about in memory."""
+        self._chunks.append(array("q", self._open))
+        del self._open[:]
 
-        In as many passes as keep the set that is made in each of them small.
-        """
+    def count(self) -> tuple[int, int]:
+        """(distinct ids, ids that came again from further back than the window reaches). Ends the reading."""
         self._older, self._recent = {}, {}
-        passes = len(self._hashes) // PASS_IDS + 1
-        if passes == 1:
-            distinct = len(set(self._hashes))
-        else:
-            distinct = sum(len({h for h in self._hashes if h % passes == turn}) for turn in range(passes))
-        return distinct, len(self._hashes) - distinct
+        self._close_chunk()
+        noted = sum(map(len, self._chunks))
+        distinct = sum(len(set(chain.from_iterable(bucket))) for bucket in self._distribute(noted // _BUCKET_IDS + 1))
+        return distinct, noted - distinct
+
+    def _distribute(self, size: int) -> list[list[array[int]]]:
+        """The hashes in `size` buckets, equal ones in the same. Uses the chunks up, so that memory stays as it is."""
+        buckets: list[list[array[int]]] = [[] for _ in range(size)]
+        while self._chunks:
+            parts: list[list[int]] = [[] for _ in range(size)]
+            for chunk in self._chunks[-_CHUNKS_AT_ONCE:]:
+                for digest in chunk:
+                    parts[digest % size].append(digest)
+            del self._chunks[-_CHUNKS_AT_ONCE:]
+            for bucket, part in zip(buckets, parts, strict=True):
+                bucket.append(array("q", part))
+        return buckets
