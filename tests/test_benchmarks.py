@@ -52,7 +52,12 @@ def peak_of_a_run(pages: int, database_url: str) -> int:
         done = subprocess.run(
             [sys.executable, "-m", "tests.benchmarks.dry_run"],
             cwd=ROOT,
-            env={**child_env(), "NEST_API_BASE_URL": upstream.url, "DATABASE_URL": database_url},
+            env={
+                **child_env(),
+                "NEST_API_BASE_URL": upstream.url,
+                "DATABASE_URL": database_url,
+                "NEST_API_CONCURRENCY": "1",  # how many pages lie ready ahead would be left to chance
+            },
             capture_output=True,
             text=True,
             check=False,
