@@ -15,7 +15,7 @@ locals {
 resource "google_sql_database_instance" "etl" {
   count = local.creates_instance ? 1 : 0
 
-  #checkov:skip=CKV_GCP_60: No public address unless database_ip_type = "PUBLIC" asks for one, and then connectors only (tests/database.tftest.hcl holds both).
+  #checkov:skip=CKV_GCP_60: No public address unless database_ip_type = "PUBLIC" asks for one, and then connectors only (tests/variants.tftest.hcl holds both).
   #checkov:skip=CKV_GCP_108: A name look-up for each connection would name Google's side of the connector, never the caller.
   #checkov:skip=CKV_GCP_110: pgaudit needs an extension made by hand; one account logs in, log_statement records its DDL and query insights its queries.
   project             = var.project_id
