@@ -86,6 +86,7 @@ def add_sale(sign: str) -> list[str]:
     return [
         add_to("daily_ticket_sales", "tickets_sold", "revenue", sign),
         add_to("event_sales_summary", "total_tickets", "total_revenue", sign),
+        "DELETE FROM daily_ticket_sales WHERE tickets_sold = 0",
     ]
 
 
@@ -132,6 +133,35 @@ def test_a_wrong_table_is_found(store: Store, statements: list[str], faults: lis
     assert outcome.verdict == "wrong"
     for fault in faults:
         assert fault in "\n".join(outcome.faults)
+
+
+# Requests 1 is for the events, 2 to 4 are for the sales; sale 5 counts as new where it came after request 2.
+EXCUSES: list[Any] = [
+    pytest.param({}, "wrong", id="pages that can't skip"),
+    pytest.param({"can_skip": True}, "wrong", id="nothing happened"),
+    pytest.param({"can_skip": True, "disturbed": {3}}, "wrong", id="nothing new makes up for it"),
+    pytest.param({"can_skip": True, "came": 2}, "wrong", id="nothing was deleted or moved"),
+    pytest.param({"can_skip": True, "came": 2, "disturbed": {1, 4}}, "wrong", id="not while it was read"),
+    pytest.param({"can_skip": True, "came": 1, "disturbed": {3}}, "wrong", id="the new one came before"),
+    pytest.param({"can_skip": True, "came": 2, "disturbed": {3}}, "masked", id="a new one hides it"),
+]
+
+
+@pytest.mark.parametrize(("excuse", "verdict"), EXCUSES)
+def test_a_missed_sale_is_wrong_unless_nobody_could_know(store: Store, excuse: dict[str, Any], verdict: str) -> None:
+    """Only what was disturbed and made up for within the published reading counts apart."""
+    played, _ = play(QUIET, store)
+    store.change(*add_sale("-"))
+    for seen in played.requests:
+        seen.items = [item for item in seen.items or () if item["id"] != 4]  # nor was it served
+    excused = replace(
+        played,
+        can_skip=excuse.get("can_skip", False),
+        came={"events": {}, "ticket_sales": {5: excuse.get("came", 0)}},
+        disturbed={"events": set(), "ticket_sales": excuse.get("disturbed", set())},
+    )
+    outcome = judge(excused, store)
+    assert (outcome.verdict, outcome.faults) == (verdict, [f"{verdict}: 4 of ticket_sales"])
 
 
 FAILED: list[Any] = [
