@@ -101,11 +101,6 @@ def configure_logs(level: str | None = None, formatter: logging.Formatter | None
     _logger.setLevel(level or _logger.level or "INFO")
 
 
-def log_debug(message: str, /, **fields: Any) -> None:
-    """An event for whoever is looking for a fault."""
-    _logger.debug(message, extra={"fields": fields})
-
-
 def log_info(message: str, /, **fields: Any) -> None:
     """An event that is as it should be; `fields` are JSON values, and stand at the top level of the line."""
     _logger.info(message, extra={"fields": fields})

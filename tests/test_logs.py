@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from etl.logs import LogContext, configure_logs, log_context, log_debug, log_error, log_info, log_warning, read_trace
+from etl.logs import LogContext, configure_logs, log_context, log_error, log_info, log_warning, read_trace
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 RUN = LogContext("run-1", f"projects/p/traces/{TRACE}", SPAN)
@@ -175,7 +175,6 @@ def test_fields_do_not_replace_what_is_ours(lines: Lines) -> None:
 
 
 LEVELS: list[tuple[Callable[..., None], str]] = [
-    (log_debug, "DEBUG"),
     (log_info, "INFO"),
     (log_warning, "WARNING"),
     (log_error, "ERROR"),
@@ -191,8 +190,8 @@ def test_levels(level: str, lines: Lines) -> None:
     other = logging.getLogger("urllib3")
     other.info("connection %s", "opened")
     other.warning("connection %s", "lost")
-    names = [name for _, name in LEVELS]
-    expected = names[names.index(level) :] if level in names else []
+    number = logging.getLevelNamesMapping()
+    expected = [name for _, name in LEVELS if number[name] >= number[level]]
     found = lines()
     assert [line["severity"] for line in found if line["logger"] == "etl"] == expected
     assert [line["message"] for line in found if line["logger"] == "urllib3"] == ["connection lost"]
