@@ -18,7 +18,7 @@ from etl.deadline import Deadline
 from etl.errors import UpstreamError
 from etl.logs import log_info
 from etl.page import Batch, BodyError, ItemT, Page, decoder_for, read_page
-from etl.pagination import Origins, PageRequest
+from etl.pagination import Origins, PageRequest, declared_total
 from etl.records import EventItem, SaleItem
 from etl.retry import NETWORK_ERRORS, AttemptError, Tries, Verdict, classify, explain, reason_of, retry_after
 from etl.settings import Settings
@@ -80,6 +80,11 @@ class FetchedPage(Generic[ItemT]):
     url: str
     link_header: str | None
     total_header: str | None
+
+    @property
+    def total(self) -> int | None:
+        """How many records there are in all, where the page declares it; known once its envelope is complete."""
+        return declared_total(self.page.envelope, self.total_header)
 
 
 class Api:

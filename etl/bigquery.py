@@ -25,7 +25,7 @@ from etl.bigquery_sql import (
 from etl.deadline import Deadline
 from etl.errors import StoreUnavailableError
 from etl.settings import Settings
-from etl.stores import LoadResult, ScopeTotals, StoredTickets, TableChanges
+from etl.stores import LoadResult, ScopeTotals, StoredTickets, TableChanges, expected_totals
 from etl.tables import DAILY_TICKET_SALES, EVENT_SALES_SUMMARY, TABLES, Table
 from etl.transform import Summary
 
@@ -174,10 +174,9 @@ class _Store:
     def _reconcile(self, summary: Summary, result: LoadResult) -> None:
         """Read back what the tables hold for the scope; raises where it isn't the Summary."""
         started = time.perf_counter()
-        for table, rows in zip(TABLES, (len(summary.events), summary.daily_count), strict=True):
+        for table, expected in expected_totals(summary):
             row = next(self._jobs.query(totals_query(table, self._places(table))))
             stored = result.reconciled[table.name] = ScopeTotals(row["n"], row["tickets"], row["revenue"])
-            expected = ScopeTotals(rows, summary.total_tickets, summary.total_revenue)
             if stored != expected:
                 raise StoreUnavailableError(
                     f"BigQuery: {table.name} holds {stored} after the load, and should hold {expected}. Something else "

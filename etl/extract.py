@@ -15,7 +15,6 @@ from etl.api import EVENTS, TICKET_SALES, Api, Dataset, FetchedPage
 from etl.errors import IncompleteExtractError
 from etl.page import Batch, ItemT
 from etl.page_stream import PageStream, not_understood
-from etl.pagination import declared_total
 from etl.records import (
     CANDIDATES,
     MISSING,
@@ -136,7 +135,7 @@ class Extraction:
         tally = self.tallies[dataset.name] = reading.tally
         pages = PageStream(self._api, dataset, self._max_pages, in_order=is_second)
         for fetched in pages:
-            total = declared_total(fetched.page.envelope, fetched.total_header) if has_place(fetched) else None
+            total = fetched.total if has_place(fetched) else None
             for batch in fetched.page.batches:
                 records = reading.take(batch, None if total is None else tally.read - total)
                 started = time.perf_counter()
@@ -201,7 +200,7 @@ class _Reading(Generic[ItemT]):
     def end_page(self, fetched: FetchedPage[ItemT]) -> None:
         """Note the total of a page, and raise IncompleteExtractError where pages bring nothing new."""
         tally = self.tally
-        total = declared_total(fetched.page.envelope, fetched.total_header)
+        total = fetched.total
         if tally.pages == 0:
             tally.first_total = total
         elif total is not None and tally.last_total is not None:

@@ -14,7 +14,7 @@ from typing import Generic
 from etl.api import Api, Dataset, FetchedPage
 from etl.errors import IncompleteExtractError, UpstreamError
 from etl.page import ItemT
-from etl.pagination import Next, PageRequest, declared_total, next_page, understood_forms, unknown_paging
+from etl.pagination import Next, PageRequest, next_page, understood_forms, unknown_paging
 
 _SMOOTHING = 0.3
 
@@ -121,7 +121,7 @@ class PageStream(Generic[ItemT]):
             self._check_bounds(request)
         # Pages that are under way at once may be served out of their order, and a record that is inserted meanwhile
         # then pushes another one out of sight. Only a declared total shows it.
-        if self._in_order or declared_total(page.envelope, fetched.total_header) is None:
+        if self._in_order or fetched.total is None:
             return replace(following, last_page=None)
         return following
 

@@ -13,7 +13,7 @@ from etl.database import transaction
 from etl.deadline import Deadline
 from etl.errors import EtlError, StoreUnavailableError
 from etl.logs import log_warning
-from etl.stores import MAX_EXAMPLES, LoadResult, ScopeTotals, StoredTickets, TableChanges, example
+from etl.stores import MAX_EXAMPLES, LoadResult, ScopeTotals, StoredTickets, TableChanges, example, expected_totals
 from etl.tables import AMOUNT_DECIMALS, EVENT_SALES_SUMMARY, TABLES, ColumnType, Table
 from etl.transform import Summary
 
@@ -155,13 +155,12 @@ def _apply(connection: sa.Connection, table: Table, *, dry_run: bool) -> TableCh
     """Insert and update what is there, delete what no longer is; only count it in a dry run."""
     changes = TableChanges()
     stored_before = connection.exec_driver_sql(f"SELECT count(*) FROM {_in_scope(table)}").scalar_one()
-    on_key = " AND ".join(f"t.{name} = s.{name}" for name in table.key)
     old = ", ".join(f"t.{name}" for name in table.compared)
     new = ", ".join(f"s.{name}" for name in table.compared)
     is_new, differs = f"t.{table.key[0]} IS NULL", f"({old}) IS DISTINCT FROM ({new})"
     changed = (
         f"SELECT s.*, {is_new} AS is_new, {differs} AS differs"
-        f" FROM {_staging(table)} s LEFT JOIN {table.name} t ON {on_key}"
+        f" FROM {_staging(table)} s LEFT JOIN {table.name} t ON {_on_key(table)}"
         + ("" if table.replaced else f" WHERE {is_new} OR {differs}")
     )
     upsert = (
@@ -179,45 +178,42 @@ def _apply(connection: sa.Connection, table: Table, *, dry_run: bool) -> TableCh
     if stored_before > rows - inserted:  # else nothing can be gone, and needn't be looked for
         changes.deleted = _delete(connection, table, dry_run=dry_run)
     if dry_run:
-        changes.examples = _examples(connection, table, on_key, f"{is_new} OR {differs}")
+        changes.examples = _examples(connection, table, f"{is_new} OR {differs}")
     return changes
 
 
 def _in_scope(table: Table) -> str:
-    """The target's rows of the Summary's events, for a FROM."""
-    return f"{table.name} WHERE event_id IN (SELECT event_id FROM {_staging(EVENT_SALES_SUMMARY)})"
+    """The target's rows of the Summary's events, as `t`, for a FROM."""
+    return f"{table.name} t WHERE t.event_id IN (SELECT event_id FROM {_staging(EVENT_SALES_SUMMARY)})"
 
 
-def _gone(table: Table, target: str) -> str:
-    """The condition for rows of the target in scope that the Summary doesn't have."""
-    on_key = " AND ".join(f"{target}.{name} = s.{name}" for name in table.key)
-    return (
-        f"{target}.event_id IN (SELECT event_id FROM {_staging(EVENT_SALES_SUMMARY)})"
-        f" AND NOT EXISTS (SELECT 1 FROM {_staging(table)} s WHERE {on_key})"
-    )
+def _gone(table: Table) -> str:
+    """Those of them that the Summary doesn't have."""
+    return f"{_in_scope(table)} AND NOT EXISTS (SELECT 1 FROM {_staging(table)} s WHERE {_on_key(table)})"
+
+
+def _on_key(table: Table) -> str:
+    return " AND ".join(f"t.{name} = s.{name}" for name in table.key)
 
 
 def _delete(connection: sa.Connection, table: Table, *, dry_run: bool) -> int:
-    gone = f"FROM {table.name} t WHERE {_gone(table, 't')}"
     if dry_run:
-        return int(connection.exec_driver_sql(f"SELECT count(*) {gone}").scalar_one())
-    return connection.exec_driver_sql(f"DELETE {gone}").rowcount
+        return int(connection.exec_driver_sql(f"SELECT count(*) FROM {_gone(table)}").scalar_one())
+    return connection.exec_driver_sql(f"DELETE FROM {_gone(table)}").rowcount
 
 
-def _examples(connection: sa.Connection, table: Table, on_key: str, is_changed: str) -> list[dict[str, Any]]:
+def _examples(connection: sa.Connection, table: Table, is_changed: str) -> list[dict[str, Any]]:
     """Up to 20 rows that would change, as text: what they are now, and what they would be."""
     columns = (*table.key, *table.compared)
     old = ", ".join(f"t.{name}::text" for name in columns)
     new = ", ".join(f"s.{name}::text" for name in columns)
     order = ", ".join(map(str, range(1, len(table.key) + 1)))
     changed = connection.exec_driver_sql(
-        f"SELECT {new}, {old} FROM {_staging(table)} s LEFT JOIN {table.name} t ON {on_key}"
+        f"SELECT {new}, {old} FROM {_staging(table)} s LEFT JOIN {table.name} t ON {_on_key(table)}"
         f" WHERE {is_changed} ORDER BY {order} LIMIT {MAX_EXAMPLES}"
     ).all()
     rest = MAX_EXAMPLES - len(changed)
-    gone = connection.exec_driver_sql(
-        f"SELECT {old} FROM {table.name} t WHERE {_gone(table, 't')} ORDER BY {order} LIMIT {rest}"
-    ).all()
+    gone = connection.exec_driver_sql(f"SELECT {old} FROM {_gone(table)} ORDER BY {order} LIMIT {rest}").all()
     width = len(columns)
     return [example(columns, table, tuple(row[width:]), tuple(row[:width])) for row in changed] + [
         example(columns, table, tuple(row), None) for row in gone
@@ -236,9 +232,8 @@ def _reconcile(connection: sa.Connection, summary: Summary, result: LoadResult) 
             error="these columns were made with fewer than 9 decimals, so that amounts are rounded on their way in; "
             "change their type to numeric(38,9) to keep them exact",
         )
-    for table, rows in zip(TABLES, (len(summary.events), summary.daily_count), strict=True):
+    for table, expected in expected_totals(summary):
         stored = _totals(connection, table, _in_scope(table))
-        expected = ScopeTotals(rows, summary.total_tickets, summary.total_revenue)
         if rounded:
             expected = _totals(connection, table, _staging(table))
         result.reconciled[table.name] = stored

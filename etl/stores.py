@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from etl.tables import Table
+from etl.tables import DAILY_TICKET_SALES, EVENT_SALES_SUMMARY, Table
+from etl.transform import Summary
 
 MAX_EXAMPLES = 20
 
@@ -18,6 +19,12 @@ class ScopeTotals:
     rows: int
     tickets: int
     revenue: Decimal
+
+
+def expected_totals(summary: Summary) -> list[tuple[Table, ScopeTotals]]:
+    """What each table must hold for the scope once the Summary is loaded, whatever the store."""
+    rows = {EVENT_SALES_SUMMARY: len(summary.events), DAILY_TICKET_SALES: summary.daily_count}
+    return [(table, ScopeTotals(count, summary.total_tickets, summary.total_revenue)) for table, count in rows.items()]
 
 
 @dataclass(frozen=True)

@@ -261,11 +261,12 @@ def test_a_refusal_gives_a_clear_message_within_the_deadline(
     front: ScriptedFront, store: BigQueryStore, kind: int | str, path: str, code: str, hint: str
 ) -> None:
     """What BigQuery answers, again and again, comes out as an error for people, soon after the run's time is up."""
-    front.fail(kind, times=4, path=path)
+    front.fail(kind, times=4 if kind == HANG else 999, path=path)
     started = time.monotonic()
+    seconds = 1 if kind == HANG else 3  # a busy machine must still get as far as the refusal
     with pytest.raises((StoreUnavailableError, DeadlineExceededError)) as caught:
-        store.load(BEFORE, seconds=1)
-    assert time.monotonic() - started < 4
+        store.load(BEFORE, seconds=seconds)
+    assert time.monotonic() - started < seconds + 3
     if kind != HANG:
         assert isinstance(caught.value, StoreUnavailableError)
     if isinstance(caught.value, StoreUnavailableError):
