@@ -17,7 +17,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type
 from etl.deadline import Deadline
 from etl.errors import UpstreamError
 from etl.logs import log_info
-from etl.page import Batch, BodyError, ItemT, Page, decoder_for, read_page
+from etl.page import Batch, BodyError, ItemDecoder, ItemT, Page, read_page
 from etl.pagination import Origins, PageRequest, declared_total
 from etl.records import EventItem, SaleItem
 from etl.retry import NETWORK_ERRORS, AttemptError, Tries, Verdict, classify, explain, reason_of, retry_after
@@ -121,7 +121,9 @@ class Api:
         """Seconds that the calling thread has waited for the upstream so far."""
         return self._waits.get(threading.get_ident(), 0.0)
 
-    def fetch_page(self, dataset: Dataset[ItemT], request: PageRequest) -> FetchedPage[ItemT]:
+    def fetch_page(
+        self, dataset: Dataset[ItemT], request: PageRequest, decoder: ItemDecoder[ItemT]
+    ) -> FetchedPage[ItemT]:
         """One page, tried again as long as that makes sense.
 
         Raises UpstreamError or DeadlineExceededError; of a page over 4 MiB, `page.batches` raises BrokenPageError.
@@ -136,18 +138,20 @@ class Api:
             reraise=True,
         )
         try:
-            return retrying(self._attempt, dataset, request, tries)
+            return retrying(self._attempt, dataset, request, decoder, tries)
         except AttemptError as error:
             times = f" (tried {tries.number} times)" if tries.number > 1 else ""
             raise UpstreamError(f"{dataset.name}, {request.describe()}: {error}{times}") from None
 
-    def _attempt(self, dataset: Dataset[ItemT], request: PageRequest, tries: Tries) -> FetchedPage[ItemT]:
+    def _attempt(
+        self, dataset: Dataset[ItemT], request: PageRequest, decoder: ItemDecoder[ItemT], tries: Tries
+    ) -> FetchedPage[ItemT]:
         tries.number += 1
         response: requests.Response | None = None
         try:
             response = self._get(dataset, request, tries.number)
             self._check_status(response)
-            page = read_page(self._chunks(response), decoder_for(dataset.item_type))
+            page = read_page(self._chunks(response), decoder)
         except (AttemptError, BodyError, *NETWORK_ERRORS) as error:
             status_code = getattr(error, "status_code", None) if response is None else response.status_code
             if response is not None:

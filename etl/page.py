@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from etl.records import EventItem, EventReference, NumberText, SaleItem
+from etl.columns import plain_sale_type
+from etl.records import EventItem, EventReference, NumberText, SaleItem, fields_in
 
 ITEM_KEYS = ("data", "results", "items")
 """Where the items stand, first choice first; also inside an object under one of these."""
@@ -44,12 +45,34 @@ class BodyError(ValueError):
     """The body is no JSON, is cut short, or has no list of items. The message says which, without its content."""
 
 
-@dataclass(frozen=True)
 class Batch(Generic[ItemT]):
-    """Items in the order they stand in, or None in the place of an item that is no object; `source` is their JSON."""
+    """Items in the order they stand in; `source` is their JSON.
 
-    items: list[ItemT | None]
-    source: bytes | memoryview
+    `plain` is the same items as values of a plain type (see `columns`), where all of them are plain. `fields` are the
+    fields that were found, with their keys; of plain items they are known already.
+    """
+
+    def __init__(
+        self,
+        source: bytes | memoryview,
+        decoder: ItemDecoder[ItemT],
+        items: list[ItemT | None] | None = None,
+        plain: list[Any] | None = None,
+    ) -> None:
+        self.source = source
+        self.plain = plain
+        self.fields = fields_in(items or ())
+        self._decoder: ItemDecoder[ItemT] = decoder
+        self._items: list[ItemT | None] | None = items
+
+    def __len__(self) -> int:
+        return len(self.items if self.plain is None else self.plain)
+
+    @property
+    def items(self) -> list[ItemT | None]:
+        """Each item, with None in the place of one that is no object."""
+        items: list[ItemT | None] = self._decoder.decode_completely(self.source) if self._items is None else self._items
+        return items
 
     def texts(self) -> list[str]:
         """The JSON text of each item, exactly as it was sent."""
@@ -77,19 +100,43 @@ class Page(Generic[ItemT]):
 
 
 class ItemDecoder(Generic[ItemT]):
-    """Decodes lists of items of one type."""
+    """Decodes lists of items of one type. It learns under which keys sales have their fields: plain ones go quicker."""
 
     def __init__(self, item_type: type[ItemT]) -> None:
         self._item_type: type[ItemT] = item_type
         self._fields = msgspec.structs.fields(item_type)
-        # Floats as their text: exact, and most of them are looked up rather than parsed. A sale's ids are typed, so
-        # that a float can't be taken for a string there; an event's name isn't.
-        float_hook = str if item_type is SaleItem else NumberText
-        self._decoder = msgspec.json.Decoder(list[item_type], float_hook=float_hook)  # type: ignore[valid-type]
+        # Floats as their text, exact. A sale's ids are typed, so that a float can't be taken for a string there; an
+        # event's name isn't.
+        self._float_hook: Callable[[str], Any] = str if item_type is SaleItem else NumberText
+        self._decoder = self._decoder_of(item_type)
+        self._plain_keys: dict[str, str] = {}
+        self._plain_decoder: msgspec.json.Decoder[list[Any]] | None = None
 
-    def decode(self, array: bytes | memoryview) -> list[ItemT | None]:
+    def _decoder_of(self, item_type: type[msgspec.Struct]) -> msgspec.json.Decoder[list[Any]]:
+        return msgspec.json.Decoder(list[item_type], float_hook=self._float_hook)  # type: ignore[valid-type]
+
+    def decode(self, array: bytes | memoryview) -> Batch[ItemT]:
         """A JSON array of objects; raises msgspec.DecodeError, UnicodeDecodeError or RecursionError."""
-        return self._decoder.decode(array)
+        if self._plain_decoder is not None:
+            with suppress(msgspec.ValidationError):
+                return Batch(array, self, plain=self._plain_decoder.decode(array))
+        return self.learn(Batch(array, self, self._decoder.decode(array)))
+
+    def decode_completely(self, array: bytes | memoryview) -> list[ItemT | None]:
+        """The items of a list that has been found to be JSON, whatever they are."""
+        try:
+            items: list[ItemT | None] = self._decoder.decode(array)
+            return items
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return [self.convert(value) for value, _, _ in _scan(_decode_text(array), 1)]
+
+    def learn(self, batch: Batch[ItemT]) -> Batch[ItemT]:
+        """Take the next batch for a plain one if its sales have their fields where this one's do."""
+        if self._item_type is SaleItem and batch.fields != self._plain_keys:
+            self._plain_keys = batch.fields
+            plain_type = plain_sale_type(batch.fields)
+            self._plain_decoder = None if plain_type is None else self._decoder_of(plain_type)
+        return batch
 
     def convert(self, value: object) -> ItemT | None:
         """One item that the lenient parser read; a candidate of a type that it can't have counts as missing."""
@@ -104,12 +151,6 @@ class ItemDecoder(Generic[ItemT]):
         if isinstance(item, SaleItem) and isinstance(event := value.get("event"), dict):
             item.event = EventReference(_identifier(event.get("id")), _identifier(event.get("event_id")))
         return item
-
-
-@cache
-def decoder_for(item_type: type[ItemT]) -> ItemDecoder[ItemT]:
-    """The decoder of a type: to look at its fields takes a third of a millisecond."""
-    return ItemDecoder(item_type)
 
 
 def _identifier(value: object) -> str | int | None:
@@ -156,12 +197,12 @@ def _batches(body: _Body, page: Page[ItemT], decoder: ItemDecoder[ItemT]) -> Ite
     body.data = body.data[start - 1 :]
     while True:
         batch, rest, ended = _next_batch(body, decoder)
-        if body.owes_item and not batch.items:
+        if body.owes_item and not len(batch):
             raise BodyError("is no JSON: its list of items ends with a comma")
         body.data = rest if ended else b"[" + rest
         body.owes_item = not ended
-        if batch.items:
-            page.item_count += len(batch.items)
+        if len(batch):
+            page.item_count += len(batch)
             yield batch
         if ended:
             break
@@ -192,12 +233,12 @@ def _cut(data: bytes, complete: bool, decoder: ItemDecoder[ItemT]) -> tuple[Batc
     for place, ends in _likely_cuts(data, complete):
         array = memoryview(data)[: place + 1] if ends else data[:place] + b"]"
         try:
-            items = decoder.decode(array)
+            batch = decoder.decode(array)
         except (msgspec.ValidationError, UnicodeDecodeError, RecursionError):
             return None
         except msgspec.DecodeError:
             continue
-        return Batch(items, array), data[place + 1 :], ends
+        return batch, data[place + 1 :], ends
     return None
 
 
@@ -232,7 +273,7 @@ def _scan_batch(data: bytes, complete: bool, decoder: ItemDecoder[ItemT]) -> tup
     if not ended and (complete or not items):
         return None
     consumed = text[:end].encode(errors="surrogateescape")
-    return Batch(items, consumed + b"]"), data[len(consumed) + 1 :], ended
+    return decoder.learn(Batch(consumed + b"]", decoder, items)), data[len(consumed) + 1 :], ended
 
 
 def _scan(text: str, position: int) -> Iterator[tuple[Any, int, int]]:

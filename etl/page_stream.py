@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import math
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -13,10 +14,12 @@ from typing import Generic
 
 from etl.api import Api, Dataset, FetchedPage
 from etl.errors import IncompleteExtractError, UpstreamError
-from etl.page import ItemT
+from etl.page import ItemDecoder, ItemT
 from etl.pagination import Next, PageRequest, next_page, understood_forms, unknown_paging
 
 _SMOOTHING = 0.3
+_QUICK_SECONDS = sys.getswitchinterval()
+"""So long a thread waits for the interpreter's lock after each word from the upstream, 5 ms."""
 
 
 class PageStream(Generic[ItemT]):
@@ -40,6 +43,7 @@ class PageStream(Generic[ItemT]):
         self.unknown_keys: list[str] = []
         self._api = api
         self._dataset: Dataset[ItemT] = dataset
+        self._decoder: ItemDecoder[ItemT] = ItemDecoder(dataset.item_type)
         self._max_pages = max_pages
         self._in_order = in_order
         self._clock = clock
@@ -80,7 +84,7 @@ class PageStream(Generic[ItemT]):
 
     def _fetch(self, request: PageRequest) -> tuple[FetchedPage[ItemT], float]:
         before = self._api.waited()
-        fetched = self._api.fetch_page(self._dataset, request)
+        fetched = self._api.fetch_page(self._dataset, request, self._decoder)
         return fetched, self._api.waited() - before
 
     def _drop_ahead(self) -> None:
@@ -98,9 +102,11 @@ class PageStream(Generic[ItemT]):
             self._ahead.append((request, executor.submit(contextvars.copy_context().run, self._fetch, request)))
 
     def _depth(self) -> int:
-        """0 while a page is folded in more than twice the time it takes to come: threads would only cost then."""
+        """0 while a page comes quickly, or in less than half the time it is folded in: threads would only cost then."""
         ratio = self._fetch_seconds / max(self._work_seconds, 1e-6)
-        return min(math.ceil(ratio), self._api.concurrency) if ratio >= 0.5 else 0
+        if ratio < 0.5 or self._fetch_seconds < _QUICK_SECONDS:
+            return 0
+        return min(math.ceil(ratio), self._api.concurrency)
 
     def _follow(self, fetched: FetchedPage[ItemT]) -> Next:
         page = fetched.page

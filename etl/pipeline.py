@@ -150,7 +150,7 @@ class _Job:
         try:
             with self._stage("extract"):
                 names = self._read_steadily(lambda: fold_events(extraction.events()))
-                groups = self._read_steadily(lambda: fold_sales(extraction.sales()))
+                groups = self._read_steadily(lambda: fold_sales(extraction.sale_rows()))
         finally:
             api.close()
             self.report.add_tallies(extraction.tallies)

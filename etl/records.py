@@ -6,9 +6,10 @@ The candidates for each field, and what counts as present, are DESIGN section 4'
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -148,6 +149,17 @@ def first_of(item: EventItem | SaleItem, field: str) -> Any:
     return None
 
 
+def fields_in(items: Sequence[EventItem | SaleItem | None]) -> dict[str, str]:
+    """Which fields some item has, and under which key: the first candidate that isn't null everywhere."""
+    present = [item for item in items if item is not None]
+    found: dict[str, str] = {}
+    for name, candidates in CANDIDATES[type(present[0])].items() if present else ():
+        key = next((key for key in candidates if any(v is not None for v in map(attrgetter(key), present))), None)
+        if key is not None:
+            found[name] = key
+    return found
+
+
 def from_nano(nano: int) -> Decimal:
     """A whole number of 10^-9 as the exact Decimal it stands for."""
     return Decimal(nano).scaleb(-9, _EXACT)
@@ -264,7 +276,7 @@ def read_event(item: EventItem) -> EventRecord | Rejected:
     if identifier is None:
         return Rejected("event_id_missing")
     event_id = str(identifier)
-    if problem := _id_problem(event_id):
+    if problem := id_problem(event_id):
         return Rejected(problem, event_id)
     names = (getattr(item, name) for name in CANDIDATES[EventItem]["event_name"])
     name = next((n for n in names if isinstance(n, str) and not isinstance(n, NumberText) and n), None)
@@ -273,7 +285,8 @@ def read_event(item: EventItem) -> EventRecord | Rejected:
     return EventRecord(event_id, name, item)
 
 
-def _id_problem(event_id: str) -> str | None:
+def id_problem(event_id: str) -> str | None:
+    """Why an event id can't be used, if so."""
     if not is_storable(event_id):
         return "event_id_not_text"
     return "event_id_too_long" if len(event_id.encode()) > MAX_ID_BYTES else None
@@ -286,12 +299,10 @@ def sale_reader(today: date, zone: tzinfo) -> Callable[[SaleItem], TicketSaleRec
     """
     event_ids: dict[str | int, str | Rejected] = {}
     amounts: dict[str, int] = {}
-    is_utc = getattr(zone, "key", None) == "UTC"
-    fromisoformat = datetime.fromisoformat
 
     def event_id_of(key: str | int) -> str | Rejected:
         event_id = str(key)
-        problem = _id_problem(event_id)
+        problem = id_problem(event_id)
         event_ids[key] = found = Rejected(problem) if problem else event_id
         return found
 
@@ -330,26 +341,6 @@ def sale_reader(today: date, zone: tzinfo) -> Callable[[SaleItem], TicketSaleRec
         return (today, UNREADABLE) if day is None else (day, SENT)
 
     def read(item: SaleItem) -> TicketSaleRecord | Rejected:
-        """The plain sale in one go, as most are; one that is otherwise in any way goes the complete way."""
-        sale_id, quantity, total, text = item.id, item.quantity, item.total_amount, item.sale_date
-        key: Any = item.eventId if item.event_id is None else item.event_id
-        event_id = event_ids.get(key)
-        if not (is_utc and sale_id and type(event_id) is str and type(quantity) is int):
-            return read_any(item)
-        if type(total) is not str or type(text) is not str or text[4:5] != "-" or len(text) <= 10:
-            return read_any(item)
-        nano = _plain_amount(total)
-        if nano is None or not -INT64_LIMIT <= quantity < INT64_LIMIT:
-            return read_any(item)
-        try:
-            moment = fromisoformat(text)
-        except ValueError:
-            return read_any(item)
-        if moment.tzinfo is not UTC:
-            return read_any(item)
-        return TicketSaleRecord(str(sale_id), event_id, quantity, nano, moment.date(), SENT, item)
-
-    def read_any(item: SaleItem) -> TicketSaleRecord | Rejected:
         sale_id: Any = item.id
         if sale_id is None or sale_id == "":
             sale_id = first_of(item, "sale_id")

@@ -75,8 +75,8 @@ def amount_text(nano: int) -> str:
     """A whole number of 10^-9 as a decimal text."""
     if nano < 0:
         return "-" + amount_text(-nano)
-    digits = str(nano).zfill(AMOUNT_DECIMALS + 1)
-    return f"{digits[:-AMOUNT_DECIMALS]}.{digits[-AMOUNT_DECIMALS:]}"
+    whole, fraction = divmod(nano, 10**AMOUNT_DECIMALS)
+    return f"{whole}.{fraction:0{AMOUNT_DECIMALS}d}"
 
 
 def _event_rows(summary: Summary) -> Iterator[tuple[str | None, ...]]:
@@ -89,7 +89,7 @@ def _daily_rows(summary: Summary) -> Iterator[tuple[str | None, ...]]:
     # Without a DailySales a row, and each day written once: there are many of these rows, and few days.
     day_text = cache(date.isoformat)
     for event_id, days in summary.groups():
-        for day, (tickets, nano) in days:
+        for day, tickets, nano in days:
             yield event_id, day_text(day), str(tickets), amount_text(nano)
 
 

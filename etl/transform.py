@@ -5,6 +5,7 @@ All sums are sums of whole numbers (amounts in 10^-9): exact, and the same in an
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -12,15 +13,16 @@ from decimal import Decimal
 
 import msgspec
 
+from etl.columns import SaleRow, row_of
 from etl.errors import UpstreamError
 from etl.records import AMOUNT_LIMIT, INT64_LIMIT, EventRecord, TicketSaleRecord, from_nano
 
 Names = dict[str, str | None]
 """Event id -> its last name that isn't empty, or None."""
-Days = dict[date, tuple[int, int]]
-"""Day -> (tickets, revenue in 10^-9)."""
-Groups = dict[str, Days]
-"""Event id -> its days."""
+Groups = dict[date, dict[str, tuple[int, int]]]
+"""Day -> event id -> (tickets, revenue in 10^-9). By day first, as sales of a day stand together upstream."""
+Days = list[tuple[date, int, int]]
+"""An event's (day, tickets, revenue in 10^-9), in the order of days."""
 
 
 class EventSummary(msgspec.Struct, frozen=True, gc=False):
@@ -60,7 +62,7 @@ class Summary:
 
     events: tuple[EventSummary, ...]
     last_updated: datetime
-    _groups: Groups
+    _days: dict[str, Days]
 
     @property
     def scope(self) -> tuple[str, ...]:
@@ -70,7 +72,7 @@ class Summary:
     @property
     def daily_count(self) -> int:
         """How many daily rows there are."""
-        return sum(map(len, self._groups.values()))
+        return sum(map(len, self._days.values()))
 
     @property
     def total_tickets(self) -> int:
@@ -85,13 +87,13 @@ class Summary:
     def daily(self) -> Iterator[DailySales]:
         """The daily rows, in the order of event id and day."""
         for event_id, days in self.groups():
-            for day, (tickets, revenue) in days:
+            for day, tickets, revenue in days:
                 yield DailySales(event_id, day, tickets, revenue)
 
-    def groups(self) -> Iterator[tuple[str, list[tuple[date, tuple[int, int]]]]]:
-        """The same, event by event: its id, and (day, (tickets, revenue in 10^-9)) in order."""
+    def groups(self) -> Iterator[tuple[str, Days]]:
+        """The same, event by event: its id, and its days."""
         for event in self.events:
-            yield event.event_id, sorted(self._groups.get(event.event_id, {}).items())
+            yield event.event_id, self._days.get(event.event_id, [])
 
 
 def fold_events(records: Iterable[EventRecord]) -> Names:
@@ -102,46 +104,52 @@ def fold_events(records: Iterable[EventRecord]) -> Names:
     return names
 
 
-def fold_sales(records: Iterable[TicketSaleRecord]) -> Groups:
-    """Tickets and revenue by event and day."""
+def fold_sales(rows: Iterable[SaleRow]) -> Groups:
+    """Tickets and revenue by day and event."""
     groups: Groups = {}
-    for record in records:
-        days = groups.get(record.event_id)
-        if days is None:
-            groups[record.event_id] = days = {}
-        day = record.sale_date
-        total = days.get(day)
-        if total is None:
-            days[day] = (record.quantity, record.total_nano)
-        else:
-            days[day] = (total[0] + record.quantity, total[1] + record.total_nano)
+    for event_id, day, quantity, nano in rows:
+        totals = groups.get(day)
+        if totals is None:
+            groups[day] = totals = {}
+        total = totals.get(event_id)
+        totals[event_id] = (quantity, nano) if total is None else (total[0] + quantity, total[1] + nano)
     return groups
 
 
 def summarise(names: Names, groups: Groups, last_updated: datetime) -> Summary:
-    """A row for every event that is listed or sold, and its days.
+    """A row for every event that is listed or sold, and its days. Uses the groups up.
 
     Raises UpstreamError where a sum is beyond what the stores can hold: int64 tickets, 29 digits of revenue.
     """
+    by_event: defaultdict[str, Days] = defaultdict(list)
+    for day in sorted(groups):
+        for event_id, (tickets, revenue) in groups.pop(day).items():
+            by_event[event_id].append((day, tickets, revenue))
     events = tuple(
-        _total(event_id, names.get(event_id), groups.get(event_id, {})) for event_id in sorted(names.keys() | groups)
+        _total(event_id, names.get(event_id), by_event.get(event_id, []))
+        for event_id in sorted(names.keys() | by_event)
     )
-    return Summary(events, last_updated, groups)
+    return Summary(events, last_updated, by_event)
 
 
 def _total(event_id: str, name: str | None, days: Days) -> EventSummary:
-    sums = [*days.values(), (sum(t for t, _ in days.values()), sum(r for _, r in days.values()))]
-    for tickets, revenue in sums:
-        if not -INT64_LIMIT <= tickets < INT64_LIMIT or not -AMOUNT_LIMIT < revenue < AMOUNT_LIMIT:
-            raise UpstreamError(
-                f"the sales of event {event_id!r} add up to more than the stores can hold (64 bits of tickets, 29 "
-                "digits of revenue before the point): some of them can't be right"
-            )
-    return EventSummary(event_id, name, *sums[-1])
+    _, tickets, revenues = zip(*days, strict=True) if days else ((), (), ())
+    total_tickets, total_revenue = sum(tickets), sum(revenues)
+    if not (
+        min(*tickets, total_tickets, 0) >= -INT64_LIMIT
+        and max(*tickets, total_tickets, 0) < INT64_LIMIT
+        and min(*revenues, total_revenue, 0) > -AMOUNT_LIMIT
+        and max(*revenues, total_revenue, 0) < AMOUNT_LIMIT
+    ):
+        raise UpstreamError(
+            f"the sales of event {event_id!r} add up to more than the stores can hold (64 bits of tickets, 29 "
+            "digits of revenue before the point): some of them can't be right"
+        )
+    return EventSummary(event_id, name, total_tickets, total_revenue)
 
 
 def transform_summary(
     events: Iterable[EventRecord], sales: Iterable[TicketSaleRecord], last_updated: datetime
 ) -> Summary:
     """Events and sales -> the two summaries. One pass; any iterables will do. `last_updated` is the run's UTC time."""
-    return summarise(fold_events(events), fold_sales(sales), last_updated)
+    return summarise(fold_events(events), fold_sales(map(row_of, sales)), last_updated)

@@ -42,9 +42,9 @@ def summary_of(names: Mapping[str, str | None], sales: Iterable[Sale] = (), at: 
     """The Summary of these events and sales."""
     groups: Groups = {}
     for event_id, day, quantity, amount in sales:
-        days = groups.setdefault(event_id, {})
-        tickets, nano = days.get(date.fromisoformat(day), (0, 0))
-        days[date.fromisoformat(day)] = (tickets + quantity, nano + int(Fraction(amount) * 10**9))
+        totals = groups.setdefault(date.fromisoformat(day), {})
+        tickets, nano = totals.get(event_id, (0, 0))
+        totals[event_id] = (tickets + quantity, nano + int(Fraction(amount) * 10**9))
     return summarise(dict(names), groups, at)
 
 

@@ -19,7 +19,9 @@ import pytest
 from etl.api import TICKET_SALES, Api, Token
 from etl.deadline import Deadline
 from etl.errors import ConfigurationError, DeadlineExceededError, TerminatedError, UpstreamError
+from etl.page import ItemDecoder
 from etl.pagination import PageRequest
+from etl.records import SaleItem
 from tests.sandbox.http_shell import HttpServer
 from tests.sandbox.sample_data import plain_sales
 from tests.sandbox.ticketing_api import TicketingApi
@@ -32,7 +34,7 @@ GZIPPED = gzip.compress(json.dumps(plain_sales(50)).encode())
 
 def fetch(api: Api, request: PageRequest = FIRST) -> list[Any]:
     """The ids on one page of ticket sales."""
-    page = api.fetch_page(TICKET_SALES, request).page
+    page = api.fetch_page(TICKET_SALES, request, ItemDecoder(SaleItem)).page
     return [item and item.id for batch in page.batches for item in batch.items]
 
 

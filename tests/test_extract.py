@@ -188,6 +188,7 @@ def test_pages_that_answer_in_another_order(faults: list[Fault], order: list[int
     """While sales arrive, late pages ahead can look like a total that falls: read once more in order, it is proved."""
     with TicketingApi(sales=list(SALES_25), page_size=3, faults=faults) as upstream:
         upstream.on_page = lambda _: upstream.sales.append(sale(id=len(upstream.sales) + 1))
+        upstream.latency_seconds = 0.03
         with client(upstream.base_url, env=SHORT_TIMEOUT) as api:
             source = extraction(api)
             with suppress(IncompleteExtractError):

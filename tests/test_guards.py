@@ -112,7 +112,7 @@ def test_fields_not_found() -> None:
 
 
 def summary(tickets: int) -> Summary:
-    groups: Groups = {"e": {NOW.date(): (tickets, 0)}} if tickets else {}
+    groups: Groups = {NOW.date(): {"e": (tickets, 0)}} if tickets else {}
     return summarise({"e": None}, groups, NOW)
 
 

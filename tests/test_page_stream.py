@@ -130,6 +130,8 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.002)
 
 
+SLOW = 0.03
+"""Seconds a page takes to come: longer than a thread takes to get its turn."""
 AHEAD = [
     pytest.param("veritix", 4, id="counted"),
     pytest.param("pagination.page+totalPages:digits", 1, id="counted, without a total"),
@@ -144,6 +146,7 @@ AHEAD = [
 def test_how_far_ahead(name: str, ahead: int) -> None:
     """While a page is folded, NEST_API_CONCURRENCY pages are under way where they are counted, else one."""
     with TicketingApi(sales=plain_sales(20), envelope=name, page_size=2) as upstream, client(upstream.base_url) as api:
+        upstream.latency_seconds = SLOW
         stream = iter(PageStream(api, TICKET_SALES, 1000, lambda: 0.0))
         next(stream)
         wait_for(lambda: len(upstream.requests) == 1 + ahead)

@@ -58,7 +58,7 @@ def test_counts_of_half_a_run() -> None:
 def test_json() -> None:
     """The answer holds every field of the contract, and no amount as a float."""
     report = RunReport("run-1", "http")
-    report.add_summary(summarise({"a": "A", "b": None}, {"a": {NOW.date(): (3, 12345678901234123456789)}}, NOW))
+    report.add_summary(summarise({"a": "A", "b": None}, {NOW.date(): {"a": (3, 12345678901234123456789)}}, NOW))
     report.stores["postgres"] = LoadResult(
         "postgres",
         changes={

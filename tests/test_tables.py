@@ -49,8 +49,9 @@ def test_rows() -> None:
     """Rows are text per column, null for a missing name, in the order of the key."""
     names = {"b": "B\t\\N\n", "a": None}
     groups = {
-        "b": {date(2026, 1, 2): (1, 5 * NANO), date(2025, 12, 31): (-2, -1)},
-        "é": {date(1, 1, 1): (2**63 - 1, 10**38 - 1)},
+        date(2026, 1, 2): {"b": (1, 5 * NANO)},
+        date(1, 1, 1): {"é": (2**63 - 1, 10**38 - 1)},
+        date(2025, 12, 31): {"b": (-2, -1)},
     }
     summary = summarise(names, groups, datetime(2026, 11, 23, 6, 0, 0, 123456, UTC))
     updated = "2026-11-23T06:00:00.123456+00:00"

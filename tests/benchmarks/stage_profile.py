@@ -7,7 +7,8 @@ from datetime import UTC, date, datetime
 from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
-from etl.page import ItemDecoder, read_page
+from etl.columns import ColumnReader, SaleColumns, SaleRow, columns_of, row_of
+from etl.page import Batch, ItemDecoder, read_page
 from etl.records import SaleItem, sale_reader
 from etl.seen_ids import SeenIds
 from etl.tables import TABLES
@@ -52,25 +53,27 @@ class _Clock:
 def steps(w1: Workload) -> dict[str, float]:
     """CPU seconds of each step over all pages, in the order of a run."""
     clock = _Clock()
-    decoder, read, seen = ItemDecoder(SaleItem), sale_reader(date(2026, 11, 23), ZoneInfo("UTC")), SeenIds()
+    decoder, reader, seen = ItemDecoder(SaleItem), ColumnReader(ZoneInfo("UTC")), SeenIds()
+    read_one: Callable[[Any], Any] = sale_reader(date(2026, 11, 23), UTC)
 
-    def batches() -> Iterator[list[Any]]:
+    def batches() -> Iterator[Batch[SaleItem]]:
         for number in range(1, w1.pages + 1):
             body = clock.timed("read the files", w1.page(number).read_bytes)
-            yield from (batch.items for batch in clock.timed("decode a page", read_page, iter([body]), decoder).batches)
+            yield from clock.timed("decode a page", read_page, iter([body]), decoder).batches
 
-    def read_all(items: list[Any]) -> list[Any]:
-        return [read(item) for item in items]
+    def read(batch: Batch[SaleItem]) -> SaleColumns:
+        columns = None if batch.plain is None else reader.read(batch.plain)
+        return columns_of(map(row_of, map(read_one, batch.items))) if columns is None else columns
 
-    def records() -> Iterator[Any]:
-        for items in batches():
-            sales = clock.timed("read its records", read_all, items)
-            clock.timed("note their ids", seen.add, [sale.sale_id for sale in sales])
-            yield from sales
+    def rows() -> Iterator[SaleRow]:
+        for batch in batches():
+            columns = clock.timed("read its sales", read, batch)
+            clock.timed("note their ids", seen.add, [sale.sale_id for sale in batch.plain or ()])
+            yield from columns.rows()
 
     gc.disable()
     try:
-        groups = clock.timed("fold", fold_sales, records())
+        groups = clock.timed("fold", fold_sales, rows())
         clock.timed("count the ids", seen.count)
         summary = clock.timed("summarise", summarise, {}, groups, datetime.now(UTC))
         for table in TABLES:

@@ -1,0 +1,161 @@
+"""Plain sales are read as columns, and come out as they do one by one; whatever isn't plain goes the complete way."""
+
+import json
+from datetime import UTC, date, tzinfo
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from etl.columns import ColumnReader, SaleColumns, SaleRow, columns_of, row_of
+from etl.page import Batch, ItemDecoder, read_page
+from etl.records import CANDIDATES, Rejected, SaleItem, sale_reader
+from tests.strategies import DATE_TEXTS, JSON_VALUES, NUMBER_TEXTS, items
+
+TODAY = date(2026, 1, 31)
+BERLIN, KOLKATA = ZoneInfo("Europe/Berlin"), ZoneInfo("Asia/Kolkata")
+PLAIN = {
+    "id": 7,
+    "event_id": "e",
+    "quantity": 2,
+    "price": 1.5,
+    "total_amount": 3.0,
+    "sale_date": "2026-01-30T23:30:00.000Z",
+}
+
+
+def second_batch(first: list[dict[str, Any]], second: list[dict[str, Any]]) -> Batch[SaleItem]:
+    """The second page's only batch, as it is read after the first page."""
+    decoder = ItemDecoder(SaleItem)
+    for sales in (first, second):
+        batches = list(read_page(iter([json.dumps(sales).encode()]), decoder).batches)
+    return batches[0]
+
+
+def one_by_one(batch: Batch[SaleItem], zone: tzinfo) -> list[SaleRow] | None:
+    """The rows of the complete way; None where it rejects one."""
+    read = sale_reader(TODAY, zone)
+    records = [Rejected("not_an_object") if item is None else read(item) for item in batch.items]
+    usable = [record for record in records if not isinstance(record, Rejected)]
+    return list(map(row_of, usable)) if len(usable) == len(records) else None
+
+
+def as_columns(batch: Batch[SaleItem], zone: tzinfo = UTC) -> list[SaleRow] | None:
+    """The rows of the quick way; None where it doesn't take the batch."""
+    columns = None if batch.plain is None else ColumnReader(zone).read(batch.plain)
+    return None if columns is None else list(columns.rows())
+
+
+TAKEN = [
+    pytest.param({}, ("e", date(2026, 1, 30), 2, 3 * 10**9), id="as most are"),
+    pytest.param({"total_amount": 12}, ("e", date(2026, 1, 30), 2, 12 * 10**9), id="a whole amount"),
+    pytest.param({"total_amount": "-0.10"}, ("e", date(2026, 1, 30), 2, -(10**8)), id="a refund, as text"),
+    pytest.param({"total_amount": "0.000000001"}, ("e", date(2026, 1, 30), 2, 1), id="nine decimals"),
+    pytest.param({"event_id": 5, "id": "x"}, ("5", date(2026, 1, 30), 2, 3 * 10**9), id="other types of ids"),
+    pytest.param({"quantity": -2}, ("e", date(2026, 1, 30), -2, 3 * 10**9), id="a negative quantity"),
+    pytest.param({"sale_date": "2026-01-30 23:30"}, ("e", date(2026, 1, 30), 2, 3 * 10**9), id="no zone is UTC"),
+    pytest.param({"price": None}, ("e", date(2026, 1, 30), 2, 3 * 10**9), id="a price that isn't looked at"),
+]
+
+
+@pytest.mark.parametrize(("change", "row"), TAKEN)
+def test_plain_sales(change: dict[str, Any], row: SaleRow) -> None:
+    """A plain sale is taken, and its row is the complete way's."""
+    batch = second_batch([PLAIN], [{**PLAIN, **change}, PLAIN])
+    found = as_columns(batch)
+    assert found == one_by_one(batch, UTC)
+    assert found is not None
+    assert found[0] == row
+
+
+REFUSED = [
+    pytest.param({"id": None}, id="no id"),
+    pytest.param({"id": ""}, id="an empty id"),
+    pytest.param({"event_id": "\0"}, id="an event id that no store holds"),
+    pytest.param({"event_id": "e" * 1001}, id="an event id that is too long"),
+    pytest.param({"event_id": None, "eventId": "e"}, id="an event under another key"),
+    pytest.param({"quantity": 2.5}, id="half a ticket"),
+    pytest.param({"quantity": 2**63}, id="more tickets than int64"),
+    pytest.param({"quantity": True}, id="a boolean"),
+    pytest.param({"total_amount": None}, id="no total"),
+    pytest.param({"total_amount": 1e30}, id="an exponent"),
+    pytest.param({"total_amount": 10**29}, id="30 digits"),
+    pytest.param({"total_amount": "1,2"}, id="a comma, which is what parts the amounts"),
+    pytest.param({"total_amount": "05"}, id="a leading zero"),
+    pytest.param({"total_amount": "1.2.3"}, id="two points"),
+    pytest.param({"total_amount": "1_000"}, id="what only Python takes for a number"),
+    pytest.param({"total_amount": "0.0000000001"}, id="ten decimals"),
+    pytest.param({"total_amount": ""}, id="an empty amount"),
+    pytest.param({"sale_date": "2026-01-30"}, id="a bare date"),
+    pytest.param({"sale_date": "2026-01-30T23:30:00+01:00"}, id="another offset"),
+    pytest.param({"sale_date": "2026-01-30T23:61:00.000Z"}, id="no time"),
+    pytest.param({"sale_date": "1712010612345"}, id="a Unix time as text"),
+    pytest.param({"sale_date": 1712010612345}, id="a Unix time"),
+]
+
+
+@pytest.mark.parametrize("change", REFUSED)
+def test_other_sales(change: dict[str, Any]) -> None:
+    """One sale that isn't plain sends its whole batch the complete way, which finds every item."""
+    batch = second_batch([PLAIN], [PLAIN, {**PLAIN, **change}])
+    assert as_columns(batch) is None
+    assert len(batch.items) == len(batch) == 2
+
+
+PRICED = {name: value for name, value in PLAIN.items() if name != "total_amount"}
+
+
+def test_price_times_quantity() -> None:
+    """Where no sale has a total, it is quantity x price; a total that turns up then isn't overlooked."""
+    batch = second_batch([PRICED], [PRICED])
+    assert as_columns(batch) == [("e", date(2026, 1, 30), 2, 3 * 10**9)] == one_by_one(batch, UTC)
+    assert as_columns(second_batch([PRICED], [PLAIN])) is None
+    assert as_columns(second_batch([PRICED], [{**PRICED, "price": 10**28, "quantity": 10}])) is None
+
+
+ZONES = [
+    pytest.param(UTC, "2026-01-30T23:30:00Z", date(2026, 1, 30), id="UTC"),
+    pytest.param(BERLIN, "2026-01-30T23:30:00Z", date(2026, 1, 31), id="Berlin"),
+    pytest.param(KOLKATA, "2026-01-30T18:29:59Z", None, id="Kolkata, in the hour in which the day changes"),
+    pytest.param(KOLKATA, "2026-01-30T19:00:00Z", date(2026, 1, 31), id="Kolkata, after it"),
+]
+
+
+@pytest.mark.parametrize(("zone", "text", "day"), ZONES)
+def test_days(zone: tzinfo, text: str, day: date | None) -> None:
+    """A day is told by its hour in UTC; where the day changes within that hour, the complete way tells it."""
+    rows = as_columns(second_batch([PLAIN], [{**PLAIN, "sale_date": text}]), zone)
+    assert (rows[0][1] if rows else None) == day
+
+
+SALE = st.fixed_dictionaries(
+    {
+        "id": st.integers() | st.text(max_size=3),
+        "event_id": st.sampled_from(["a", "b", 1, "1", ""]),
+        "quantity": st.integers(-3, 9) | JSON_VALUES,
+        "total_amount": st.integers(-50, 50) | st.floats() | NUMBER_TEXTS,
+        "sale_date": st.datetimes().map(lambda moment: moment.isoformat() + "Z") | DATE_TEXTS,
+    },
+    optional={"price": JSON_VALUES, "eventId": JSON_VALUES, "sale_id": JSON_VALUES},
+)
+ANY_SALES = st.lists(
+    SALE | items(*(key for keys in CANDIDATES[SaleItem].values() for key in keys)), min_size=1, max_size=3
+)
+
+
+@given(first=ANY_SALES, second=ANY_SALES, zone=st.sampled_from([UTC, BERLIN, KOLKATA]))
+def test_any_sales(first: list[dict[str, Any]], second: list[dict[str, Any]], zone: tzinfo) -> None:
+    """For any sales: what the quick way takes is what the complete way makes of it, and that rejects none of it."""
+    batch = second_batch(first, second)
+    rows = as_columns(batch, zone)
+    assert rows is None or rows == one_by_one(batch, zone)
+
+
+def test_chosen_rows() -> None:
+    """Columns can be narrowed, down to none, and made of rows."""
+    rows = [("a", TODAY, 1, 2), ("b", TODAY, 3, 4)]
+    assert list(columns_of(rows).rows()) == rows
+    assert columns_of(rows).only([False, True]) == SaleColumns(["b"], [TODAY], [3], [4])
+    assert columns_of(rows).only([False, False]) == columns_of([]) == SaleColumns([], [], [], [])
