@@ -289,7 +289,7 @@ class _Job:
             setattr(self._run, name, getattr(self.report, name))
 
     def _record_failure(self, error: EtlError) -> None:
-        self._record(replace(self._run, status="failed", error_code=error.code, error_text=str(error)[:4000]))
+        self._record(replace(self._run, status="failed", error_code=error.code, error_text=str(error)))
 
     def _record(self, run: Run) -> None:
         """Write how the run ended. A ledger that can't be written is said in the log: it must not hide the outcome."""
