@@ -12,7 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from pg8000.exceptions import Error as DriverError
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from etl.database_url import DatabaseUrl
 from etl.deadline import Deadline
@@ -165,7 +165,10 @@ def explained_errors() -> Iterator[None]:
 _HINTS: dict[str, str] = {
     "28": "check user and password (or the IAM user, and roles/cloudsql.instanceUser)",
     "3D": "there is no such database: create it, or check its name",
-    "42501": "the user lacks a right there: grant it (on PostgreSQL 15+ nobody may create tables in schema public)",
+    "3F000": "the user may use no schema of its search_path: grant USAGE on one, and CREATE until the tables are made",
+    "42501": "the user lacks a right there: grant CONNECT and TEMPORARY on the database; USAGE on the schema, and "
+    "until the tables are made CREATE (nobody has that on schema public since PostgreSQL 15); SELECT, INSERT, UPDATE "
+    "and DELETE on tables that others made",
     "53": "the server is out of disk, memory or connections",
     "57014": "the statement took longer than the run had left",
     "22003": "an existing table's column is too narrow for the sum",
@@ -184,10 +187,8 @@ def explain(error: BaseException) -> str:
 
 
 def _explain_connection(error: BaseException) -> str:
-    """Why there is no connection: the driver's own error says "network error", the cause beneath it more."""
-    causes = [error]
-    while (cause := _cause_of(causes[-1])) is not None and cause not in causes:
-        causes.append(cause)
+    """Why there is no connection."""
+    causes = _causes(error)
     for cause in causes:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return (
@@ -202,6 +203,14 @@ def _explain_connection(error: BaseException) -> str:
     )
 
 
+def _causes(error: BaseException) -> list[BaseException]:
+    """The error and what lies beneath it: the driver's own may say "network error", and the one below it more."""
+    causes = [error]
+    while (cause := _cause_of(causes[-1])) is not None and cause not in causes:
+        causes.append(cause)
+    return causes
+
+
 def _cause_of(error: BaseException) -> BaseException | None:
     return getattr(error, "orig", None) or error.__cause__ or error.__context__
 
@@ -212,6 +221,5 @@ def sqlstate_of(error: BaseException) -> str | None:
 
 
 def _server_fields(error: BaseException) -> dict[str, str] | None:
-    cause = error.orig if isinstance(error, DBAPIError) else error
-    fields = cause.args[0] if cause is not None and cause.args else None
-    return fields if isinstance(fields, dict) else None
+    fields = (cause.args[0] for cause in _causes(error) if cause.args)
+    return next((found for found in fields if isinstance(found, dict)), None)

@@ -51,6 +51,7 @@ def parse_database_url(text: str) -> DatabaseUrl:
     Raises ValueError with a message that holds no password.
     Source of the forms: PostgreSQL documentation, "Connection URIs" (libpq).
     """
+    refuse_control_characters(unquote(text))
     scheme, separator, _ = text.partition("://")
     if not separator or scheme not in SCHEMES:
         shown = scheme if separator and re.fullmatch(r"[A-Za-z0-9+.-]+", scheme) else "no known scheme"
@@ -110,3 +111,9 @@ def _whole(name: str, text: str | None, low: int, high: int) -> int:
     if text is None or not re.fullmatch(r"\d{1,6}", text) or not low <= int(text) <= high:
         raise ValueError(f"{name}={text} is not a whole number from {low} to {high}")
     return int(text)
+
+
+def refuse_control_characters(text: str) -> None:
+    """Raise ValueError where there are any: a NUL would end a parameter of the login, and begin another one."""
+    if any(ord(character) < 32 for character in text):
+        raise ValueError("has control characters in it: write plain text")

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+MAX_MESSAGE_CHARACTERS = 4000
+
 
 class EtlError(Exception):
     """A failure with a stable `code` and the HTTP `status` that goes with it.
 
-    The message is for people, and may be logged and answered: whoever raises it keeps secrets out.
+    The message is for people, and may be logged and answered: whoever raises it keeps secrets out. Other people's words
+    in it may hold anything, so it is made one line of printable characters, of which a terminal obeys none and
+    PostgreSQL can store each.
     `details` are JSON values that stand beside the message in the answer; `run_id` is the run's, once there is one.
     """
 
@@ -16,7 +20,7 @@ class EtlError(Exception):
     status: ClassVar[int] = 500
 
     def __init__(self, message: str, **details: Any) -> None:
-        super().__init__(message)
+        super().__init__(_printable(message)[:MAX_MESSAGE_CHARACTERS])
         self.details = details
         self.run_id: str | None = None
 
@@ -113,3 +117,8 @@ class DeadlineExceededError(EtlError):
 
     code = "deadline_exceeded"
     status = 504
+
+
+def _printable(text: str) -> str:
+    """Line breaks, terminal codes, NUL, lone surrogates and marks that turn the reading direction, as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -26,7 +26,7 @@ from etl.errors import (
     LoadFailedError,
     StoreUnavailableError,
 )
-from etl.extract import Extraction, Progress, extract_events_and_sales
+from etl.extract import Extraction, Progress, Tally, extract_events_and_sales
 from etl.guards import check_rejects, check_schema, check_shrink
 from etl.lease import LeaseKeeper
 from etl.logs import LogContext, log_context, log_error, log_info, log_warning
@@ -112,6 +112,11 @@ class _Job:
         """Seconds since the run began."""
         return round(time.perf_counter() - self._started, 3)
 
+    @property
+    def _tallies(self) -> dict[str, Tally]:
+        """What has been read so far, by dataset."""
+        return self._extraction.tallies if self._extraction else {}
+
     def execute(self) -> None:
         """The run, under the lease and with its row in the ledger; a dry run goes without either."""
         if self._options.dry_run:
@@ -187,8 +192,7 @@ class _Job:
 
     def _guard(self, summary: Summary) -> None:
         """Let every guard speak; `force` overrides them, and says so."""
-        assert self._extraction is not None  # noqa: S101 - for the type checker
-        settings, tallies = self._settings, self._extraction.tallies
+        settings, tallies = self._settings, self._tallies
         before = self._run_log.totals(self._deadline).last_success
         found_before = before.fields_found if before else {}
         for name, tally in tallies.items():
@@ -210,14 +214,13 @@ class _Job:
                 log_warning("ETL guard overridden", code=error.code, error=str(error))
 
     def _guard_shrink(self, summary: Summary) -> None:
-        assert self._extraction is not None  # noqa: S101
         if self._engine is not None:
             stored = stored_in_postgres(self._engine, summary.scope, self._deadline)
         else:
             from etl.bigquery import stored_tickets as stored_in_bigquery
 
             stored = stored_in_bigquery(self._settings, summary.scope, self._deadline)
-        check_shrink(summary, self._extraction.tallies, stored, self._settings.etl_max_shrink_ratio)
+        check_shrink(summary, self._tallies, stored, self._settings.etl_max_shrink_ratio)
 
     def _load(self, summary: Summary) -> None:
         """Load each store, whatever becomes of the other."""
@@ -289,7 +292,7 @@ class _Job:
             setattr(self._run, name, getattr(self.report, name))
 
     def _record_failure(self, error: EtlError) -> None:
-        self._record(replace(self._run, status="failed", error_code=error.code, error_text=str(error)[:4000]))
+        self._record(replace(self._run, status="failed", error_code=error.code, error_text=str(error)))
 
     def _record(self, run: Run) -> None:
         """Write how the run ended. A ledger that can't be written is said in the log: it must not hide the outcome."""
@@ -298,8 +301,7 @@ class _Job:
             finished_at=datetime.now(UTC),
             duration_seconds=self.seconds(),
         )
-        tallies = self._extraction.tallies.values() if self._extraction else ()
-        rejects = [reject for tally in tallies for reject in tally.rejects]
+        rejects = [reject for tally in self._tallies.values() for reject in tally.rejects]
         try:
             self._run_log.finish(ended, rejects, Deadline(RECORDING_SECONDS))
         except StoreUnavailableError as error:

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 from zoneinfo import ZoneInfo
 
-from etl.database_url import DatabaseUrl, parse_database_url
+from etl.database_url import DatabaseUrl, parse_database_url, refuse_control_characters
 from etl.errors import ConfigurationError
 
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
@@ -183,8 +183,7 @@ def _matching(pattern: str, example: str, *, show: bool = True) -> Callable[[str
 
 
 def _text(text: str) -> str:
-    if any(ord(character) < 32 for character in text):
-        raise ValueError("has control characters in it: write plain text")
+    refuse_control_characters(text)
     return text
 
 
@@ -196,9 +195,10 @@ def read_token(text: str) -> str:
 
 
 def _base_url(text: str) -> str:
-    _http_url(text)
+    # First, as what can't be read is shown, and a key often stands in a query.
     if "?" in text or "#" in text:
         raise ValueError("has a query or fragment: write it without")
+    _http_url(text)
     return text.rstrip("/")
 
 

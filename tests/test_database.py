@@ -205,6 +205,20 @@ def test_dead_connections_are_replaced(
     engine.dispose()
 
 
+def test_a_refusal_is_told_also_where_a_dead_connection_is_replaced(login: Login) -> None:
+    """Whoever loses the right to connect while its pool is full reads why, not that a connection broke off."""
+    engine = engine_of(f"postgresql://{quote(login.user)}@/{login.database}?unix_sock={login.server.socket}")
+    execute(engine, Deadline(30), "SELECT 1")
+    login.server.run(f"REVOKE CONNECT ON DATABASE {login.database} FROM PUBLIC")
+    login.server.terminate_backends(login.database)
+    try:
+        with pytest.raises(StoreUnavailableError, match=rf'permission denied for database "{login.database}".*CONNECT'):
+            execute(engine, Deadline(30), "SELECT 1")
+    finally:
+        login.server.run(f"GRANT CONNECT ON DATABASE {login.database} TO PUBLIC")
+        engine.dispose()
+
+
 def execute(engine: sa.Engine, deadline: Deadline, *statements: str, failure: Exception | None = None) -> None:
     with transaction(engine, deadline) as connection:
         for statement in statements:
@@ -266,6 +280,7 @@ HINTS = {
     "28P01": "check user and password",
     "28000": "check user and password",
     "3D000": "no such database",
+    "3F000": "search_path",
     "42501": "lacks a right",
     "53100": "out of disk",
     "53300": "connections",

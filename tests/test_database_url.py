@@ -117,6 +117,9 @@ BAD = [
         "has unknown parameters pool_size, target_session_attrs; known are " + ", ".join(PARAMETERS),
         id="unknown parameters",
     ),
+    pytest.param("postgresql://etl%00user%00postgres:s3cret@db/sales", "control characters", id="NUL in the user"),
+    pytest.param("postgresql://etl:s3\ncret@db/sales", "control characters", id="line break in the password"),
+    pytest.param(f"{URL}?application_name=a%00options%00-csearch_path=x", "control characters", id="NUL in a name"),
     pytest.param(f"{URL}?SSLMODE=require", "unknown parameters SSLMODE", id="upper case"),
 ]
 

@@ -3,8 +3,10 @@
 import json
 from collections.abc import Iterator
 
+import pytest
+
 import etl.pipeline  # noqa: F401 - with it come all modules that derive errors of their own
-from etl.errors import EtlError, IncompleteExtractError
+from etl.errors import MAX_MESSAGE_CHARACTERS, EtlError, IncompleteExtractError
 
 # DESIGN 7, and `terminated` for an instance that is taken away.
 CODES = {
@@ -42,3 +44,20 @@ def test_details() -> None:
     assert (str(error), error.run_id) == ("7 of 8", None)
     assert json.loads(json.dumps(error.details)) == {"distinct": 7, "declared": None}
     assert EtlError("x").details == {}
+
+
+WORDS = [
+    pytest.param("Größe 5 € 🎟 \\", "Größe 5 € 🎟 \\", id="printable"),
+    pytest.param("a\r\nb\u2028c", "a\\r\\nb\\u2028c", id="line breaks"),
+    pytest.param("\x1b[2J\x9b1m\x07", "\\x1b[2J\\x9b1m\\x07", id="terminal codes"),
+    pytest.param("a\0b", "a\\x00b", id="NUL"),
+    pytest.param("a\ud800b", "a\\ud800b", id="lone surrogate"),
+    pytest.param("a\u202eb\u200bc", "a\\u202eb\\u200bc", id="right to left, and nothing to see"),
+    pytest.param("x" * 1_000_000, "x" * MAX_MESSAGE_CHARACTERS, id="a megabyte"),
+]
+
+
+@pytest.mark.parametrize(("words", "shown"), WORDS)
+def test_a_message_is_one_printable_line(words: str, shown: str) -> None:
+    """Whatever an upstream or a store has said, the message can be shown on a terminal and kept in the ledger."""
+    assert str(EtlError(words)) == shown

@@ -212,6 +212,28 @@ def test_a_token_that_stays_refused(upstream: TicketingApi, env: dict[str, str],
     assert "stale-4f0b" not in str(error) + str(logged())
 
 
+@pytest.mark.parametrize(
+    ("word", "shown"),
+    [
+        pytest.param("a\0b", "a\\x00b", id="NUL"),
+        pytest.param("a\ud800b", "a\\ud800b", id="lone surrogate"),
+        pytest.param("a\n\x1b[2Jb", "a\\n\\x1b[2Jb", id="line break and terminal code"),
+    ],
+)
+def test_what_no_table_can_hold_stands_in_an_error(
+    upstream: TicketingApi, env: dict[str, str], postgres_server: EmbeddedPostgres, database: str, word: str, shown: str
+) -> None:
+    """The upstream's words and keys don't keep a failed run from being recorded, and its lease is given back."""
+    upstream.faults.append(Fault("status", status=400, body=json.dumps({"message": word}).encode()))
+    errors = [refused(env, "upstream_error")]
+    upstream.sales = [{word: 1}]
+    errors.append(refused(env, "too_many_rejects"))
+    recorded = postgres_server.run("SELECT error_code, error_text FROM etl_runs ORDER BY started_at", database)
+    assert recorded == [(error.code, str(error)) for error in errors]
+    assert [text.count(shown) for _, text in recorded] == [1, 1]
+    assert postgres_server.run("SELECT run_id FROM etl_lease", database) == [(None,)]
+
+
 def test_cloud_sql_with_a_password(
     upstream: TicketingApi, postgres_server: EmbeddedPostgres, database: str, logged: Logged
 ) -> None:

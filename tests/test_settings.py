@@ -258,6 +258,7 @@ SECRETS = [
     pytest.param({"NEST_API_BASE_URL": f"https://u:{SECRET}@api.example.com"}, id="upstream with a password"),
     pytest.param({"NEST_API_BASE_URL": f"u:{SECRET}@api.example.com"}, id="upstream with a password, no scheme"),
     pytest.param({"NEST_API_BASE_URL": f"https://api.example.com/?key={SECRET}"}, id="upstream with a key"),
+    pytest.param({"NEST_API_BASE_URL": f"api.example.com/?key={SECRET}"}, id="upstream with a key, no scheme"),
     pytest.param({"NEST_API_LINK_ORIGINS": f"http://u:{SECRET}@a"}, id="origin with a password"),
     pytest.param({"BIGQUERY_EMULATOR_HOST": f"http://u:{SECRET}@localhost"}, id="endpoint with a password"),
 ]

@@ -21,6 +21,7 @@ import pytest
 from hcl2.api import loads
 
 from etl.settings import ENVIRONMENT, Settings
+from tests.markdown import code, table
 
 ROOT = Path(__file__).resolve().parent.parent
 TERRAFORM = ROOT / "terraform"
@@ -35,18 +36,9 @@ NOT_DEPLOYED = {
     "SECRET_MANAGER_ENDPOINT",
     "CLOUD_SQL_ADMIN_ENDPOINT",
 }
-ROLES = {
-    "build": {"roles/artifactregistry.writer", "roles/logging.logWriter", "roles/storage.objectViewer"},
-    "run": {
-        "roles/bigquery.dataEditor",
-        "roles/bigquery.jobUser",
-        "roles/cloudsql.client",
-        "roles/cloudsql.instanceUser",
-        "roles/secretmanager.secretAccessor",
-    },
-    "invoke": {"roles/run.invoker"},
-    "invokers": {"roles/run.invoker"},
-}
+ROLES = [
+    (code(account)[0], code(role)[0], on) for account, role, on in table(ROOT / "SECURITY.md", "account", "role", "on")
+]
 
 
 def missing(what: str) -> NoReturn:
@@ -224,20 +216,20 @@ def grants(results: RunResults) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def test_each_account_has_its_roles_and_no_other(results: RunResults) -> None:
-    """Nobody public has any role in any plan, and the three accounts, and invokers, have those of a list."""
-    granted: dict[str, set[str]] = {}
+    """Nobody public has any role in any plan, and the three accounts, and invokers, have those of SECURITY.md."""
+    granted: set[tuple[str, str]] = set()
     for where, grant in grants(results):
         member, role = grant["values"]["member"], grant["values"]["role"]
         assert grant["type"].endswith("_iam_member"), where  # a binding or policy would take others' grants away
         assert member not in ("allUsers", "allAuthenticatedUsers"), where
         account = re.search(r"-etl-(build|run|invoke)@", member)
-        granted.setdefault(account[1] if account else "invokers", set()).add(role)
-    assert granted == ROLES
+        granted.add((account[1] if account else "invokers", role))
+    assert granted == {(account, role) for account, role, _ in ROLES}
 
 
 def test_grants_on_projects_are_narrowed(results: RunResults) -> None:
-    """A role is granted on a whole project only where Google Cloud offers nothing narrower."""
-    whole_project = {"roles/artifactregistry.writer", "roles/logging.logWriter", "roles/bigquery.jobUser"}
+    """A role is granted on a whole project only where SECURITY.md says so: Google Cloud offers nothing narrower."""
+    whole_project = {role for _, role, on in ROLES if on == "the project"}
     on_projects = [
         (where, grant["values"]) for where, grant in grants(results) if grant["type"] == "google_project_iam_member"
     ]

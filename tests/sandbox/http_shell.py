@@ -1,6 +1,7 @@
 """The HTTP side of the sample ticketing API: a threading HTTP/1.1 server that can also break off as asked."""
 
 import socket
+import ssl
 import struct
 import sys
 import threading
@@ -31,13 +32,18 @@ Respond = Callable[[str, str, Mapping[str, str]], Reply]
 
 
 class HttpServer(ThreadingHTTPServer):
-    """Serves `respond` on a loopback port until `stop`. What goes wrong in it is kept in `errors`."""
+    """Serves `respond` on a loopback port until `stop`, over TLS if it is given a context for that.
+
+    What goes wrong in it is kept in `errors`.
+    """
 
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, port: int, respond: Respond) -> None:
+    def __init__(self, port: int, respond: Respond, tls: ssl.SSLContext | None = None) -> None:
         super().__init__(("127.0.0.1", port), _Handler)
+        if tls is not None:
+            self.socket = tls.wrap_socket(self.socket, server_side=True)
         self.respond = respond
         self.stopping = threading.Event()
         self.errors: list[BaseException] = []

@@ -8,6 +8,7 @@ import argparse
 import gzip
 import random
 import signal
+import ssl
 import sys
 import threading
 import time
@@ -63,6 +64,7 @@ class TicketingApi:
         on_page: Callable[[PageServed], None] | None = None,
         seed: int = 0,
         port: int = 0,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         shape = ENVELOPES[envelope] if isinstance(envelope, str) else envelope
         shape = shape if page_size is None else shape.sized(page_size)
@@ -85,11 +87,12 @@ class TicketingApi:
         self.lock = threading.RLock()
         self._counts: Counter[str] = Counter()
         self._pager = Pager(random.Random(seed))
-        self._server = HttpServer(port, self._respond)
+        self._scheme = "http" if tls is None else "https"
+        self._server = HttpServer(port, self._respond, tls)
 
     @property
     def base_url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}{self.prefix}"
+        return f"{self._scheme}://127.0.0.1:{self._server.server_port}{self.prefix}"
 
     @property
     def events(self) -> list[Any]:
