@@ -25,11 +25,14 @@ ITEM_KEYS = ("data", "results", "items")
 BATCH_BYTES = 1 << 20
 WHOLE_PAGE_BYTES = 4 << 20
 """A body up to this size is read to its end before its first item counts."""
-MAX_ITEM_BYTES = 16 << 20
-MAX_ENVELOPE_BYTES = 4 << 20
+MAX_ITEM_BYTES = 4 << 20
+MAX_ENVELOPE_BYTES = 1 << 20
+"""What is read leniently becomes some ten times as large in memory: so both are small."""
 _CUT_ATTEMPTS = 8
+_LENIENT_ITEMS = 50_000
 
-_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\]:,]|[^\s{}\[\]:,"]+|"', re.DOTALL)
+# Possessive: to go back into a text of a million escapes would take a hundred bytes for each.
+_TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[{}\[\]:,]|[^\s{}\[\]:,"]+|"', re.DOTALL)
 _BETWEEN = re.compile(rb"\}\s*,")
 _BLANK = re.compile(r"[ \t\r\n]*")
 _LENIENT = json.JSONDecoder(
@@ -208,7 +211,7 @@ def _batches(body: _Body, page: Page[ItemT], decoder: ItemDecoder[ItemT]) -> Ite
             break
         body.fill(BATCH_BYTES)
     body.fill(MAX_ENVELOPE_BYTES)
-    if not body.is_complete:
+    if len(body.data) > MAX_ENVELOPE_BYTES:
         raise BodyError(f"has more than {MAX_ENVELOPE_BYTES} bytes after its list of items")
     page.envelope = _envelope(prefix + b"]" + body.data)
 
@@ -266,11 +269,14 @@ def _scan_batch(data: bytes, complete: bool, decoder: ItemDecoder[ItemT]) -> tup
         for value, _, item_end in _scan(text, 1):
             items.append(decoder.convert(value))
             end = item_end
+            if len(items) == _LENIENT_ITEMS:
+                break
     except RecursionError:
         raise BodyError("is nested too deeply") from None
     end = _skip_blank(text, end)
     ended = text[end : end + 1] == "]"
-    if not ended and (complete or not items):
+    is_stuck = not items or (complete and len(items) < _LENIENT_ITEMS)
+    if not ended and is_stuck:
         return None
     consumed = text[:end].encode(errors="surrogateescape")
     return decoder.learn(Batch(consumed + b"]", decoder, items)), data[len(consumed) + 1 :], ended
@@ -306,11 +312,11 @@ def _decode_text(data: bytes | memoryview) -> str:
 def _find_items(body: _Body) -> int:
     """Where the first item begins. Raises BodyError where there is no list of items."""
     body.data = body.data.removeprefix(b"\xef\xbb\xbf")
-    while (start := _items_start(body.data)) is None:
-        if body.is_complete:
-            raise BodyError("is no JSON, or is cut short")
+    while (start := _items_start(body.data[:MAX_ENVELOPE_BYTES])) is None:
         if len(body.data) > MAX_ENVELOPE_BYTES:
             raise BodyError(f"has no list of items in its first {MAX_ENVELOPE_BYTES} bytes")
+        if body.is_complete:
+            raise BodyError("is no JSON, or is cut short")
         body.fill(2 * len(body.data))
     return start
 
@@ -325,7 +331,7 @@ def _items_start(data: bytes) -> int | None:
         if token == b'"':
             return None
         if token in (b"{", b"["):
-            if token == b"[" and _holds_items((*keys[1:], key) if keys else ()):
+            if token == b"[" and len(keys) <= 2 and _holds_items((*keys[1:], key) if keys else ()):
                 return match.end()
             keys.append(key)
             key = None
@@ -353,8 +359,8 @@ _ITEM_TOKENS = frozenset(f'"{key}"'.encode() for key in ITEM_KEYS)
 
 
 def _holds_items(path: tuple[bytes | None, ...]) -> bool:
-    """Whether a list under these keys is the list of items: at the top, under an item key, or under two."""
-    return len(path) <= 2 and all(key in _ITEM_TOKENS for key in path)
+    """Whether a list under these keys, at most two, is the list of items: at the top, or under item keys only."""
+    return all(key in _ITEM_TOKENS for key in path)
 
 
 def _envelope(text: bytes) -> dict[str, Any]:

@@ -1,7 +1,10 @@
 """A JSON body is read to the same items and envelope however it is cut, or it is an error; never half of it."""
 
 import json
+import time
+import tracemalloc
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import pytest
@@ -348,9 +351,42 @@ def test_broken_end_of_a_large_page(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 0 < taken.item_count < 20
 
 
+COSTLY = [
+    pytest.param(b'{"x":' + b"[" * 60_000, "no JSON", id="brackets before the items"),
+    pytest.param(b'{"x":"' + b"\\n" * 400_000 + b'","data":[{"id":1}]}', None, id="escapes before the items"),
+    pytest.param(
+        b'{"data":[{"id":1}],"x":[' + b"{}," * 500_000 + b"1]}", "after its list", id="objects after the items"
+    ),
+    pytest.param(
+        b'{"x":[' + b"{}," * 500_000 + b'1],"data":[{"id":1}]}', "in its first", id="objects before the items"
+    ),
+]
+
+
+@pytest.mark.parametrize(("body", "message"), COSTLY)
+def test_costly_bodies(body: bytes, message: str | None) -> None:
+    """A small body that is made to cost much time or memory costs little: 2 s would be a hundred times too long."""
+    started = time.process_time()
+    tracemalloc.start()
+    try:
+        with nullcontext() if message is None else pytest.raises(BodyError, match=message):
+            assert read(body).item_count == 1
+        assert tracemalloc.get_traced_memory()[1] < 16 * len(body)
+    finally:
+        tracemalloc.stop()
+    assert time.process_time() - started < 2
+
+
+def test_items_that_are_read_one_by_one_come_in_batches() -> None:
+    """However many there are on a page: a list of what is no object takes no more memory than a list of objects."""
+    body = b"[0" + b",0" * 120_000 + b"]"
+    taken = read_page(iter([body]), ItemDecoder(SaleItem))
+    assert [len(batch.items) for batch in taken.batches] == [50_000, 50_000, 20_001]
+
+
 def test_huge_text() -> None:
-    """A text of 10 MB in an item is read past."""
-    body = b'[{"id":1,"note":"%s"},{"id":2}]' % (b"},{ab" * 2_000_000)
+    """A text of 3.5 MB in an item is read past."""
+    body = b'[{"id":1,"note":"%s"},{"id":2}]' % (b"},{ab" * 700_000)
     found = read(body, 1 << 18)
     assert (found.items, found.item_count) == ([repr(SaleItem(id=1)), repr(SaleItem(id=2))], 2)
 
