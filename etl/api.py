@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from typing import Any, Generic
 
 import requests
-from requests.adapters import HTTPAdapter
 from tenacity import RetryCallState, Retrying, retry_if_exception_type
 
+from etl.bounded_answers import BoundedAdapter
 from etl.deadline import Deadline
 from etl.errors import UpstreamError
 from etl.logs import log_info
@@ -25,6 +25,7 @@ from etl.settings import Settings
 
 MAX_REDIRECTS = 5
 _CHUNK_BYTES = 1 << 18
+_CODINGS = ("", "identity", "gzip", "x-gzip")
 _REDIRECTS = (301, 302, 303, 307, 308)
 
 
@@ -106,7 +107,7 @@ class Api:
         self._deadline = deadline
         self._jitter = jitter
         self._now = now
-        self._session = _session(settings)
+        self._session = _session(settings, deadline)
         # Proxies, CA and client certificate as the environment has them: looked up once, not at each request.
         base = settings.nest_api_base_url
         self._transport: dict[str, Any] = {**self._session.merge_environment_settings(base, {}, None, None, None)}
@@ -248,6 +249,9 @@ class Api:
 
     def _chunks(self, response: requests.Response) -> Iterator[bytes]:
         """The body as it comes, one `recv` at a time: a slow drip can't hold the run past its deadline."""
+        if response.headers.get("Content-Encoding", "").strip().lower() not in _CODINGS:
+            # What urllib3 keeps of a deflate that unpacks to nothing has no bound, and codings may be nested.
+            raise BodyError("is packed in a way that wasn't asked for: gzip was")
         while True:
             self._deadline.check()
             started = time.perf_counter()
@@ -277,10 +281,13 @@ def _log_attempt(dataset: Dataset[Any], attempt: int, status_code: int | None, r
     )
 
 
-def _session(settings: Settings) -> requests.Session:
+def _session(settings: Settings, deadline: Deadline) -> requests.Session:
     """One session, a pool as big as the concurrency."""
     session = requests.Session()
-    session.headers.update({"Accept": "application/json", "User-Agent": "veritix-etl"})
+    session.headers.update(
+        {"Accept": "application/json", "Accept-Encoding": "gzip, identity", "User-Agent": "veritix-etl"}
+    )
     for scheme in ("http://", "https://"):
-        session.mount(scheme, HTTPAdapter(pool_connections=1, pool_maxsize=settings.nest_api_concurrency + 1))
+        adapter = BoundedAdapter(deadline, pool_connections=1, pool_maxsize=settings.nest_api_concurrency + 1)
+        session.mount(scheme, adapter)
     return session

@@ -97,7 +97,7 @@ LAYERS = (
     {"pipeline", "report", "guards", "lease", "metrics"},
     {"extract", "page_stream", "transform", "postgres", "bigquery", "bigquery_sql", "run_log", "stores"},
     {"api", "retry", "pagination", "page", "records", "tables", "seen_ids", "secret_manager", "database"}
-    | {"cloud_sql", "bigquery_client"},
+    | {"cloud_sql", "bigquery_client", "bounded_answers"},
     {"settings", "database_url", "deadline", "errors", "logs"},
 )  # fmt: skip
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
