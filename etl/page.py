@@ -25,9 +25,9 @@ ITEM_KEYS = ("data", "results", "items")
 BATCH_BYTES = 1 << 20
 WHOLE_PAGE_BYTES = 4 << 20
 """A body up to this size is read to its end before its first item counts."""
-MAX_ITEM_BYTES = 4 << 20
+MAX_ITEM_BYTES = 16 << 20
 MAX_ENVELOPE_BYTES = 1 << 20
-"""What is read leniently becomes some ten times as large in memory: so both are small."""
+"""What is read leniently becomes some ten times as large in memory: so this is small."""
 _CUT_ATTEMPTS = 8
 _LENIENT_ITEMS = 50_000
 

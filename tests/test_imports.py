@@ -69,9 +69,10 @@ def test_import_main() -> None:
 
 PURE = {
     "records": {"records"},
-    "page": {"page", "records"},
+    "columns": {"columns", "records"},
+    "page": {"page", "columns", "records"},
     "pagination": {"pagination", "records", "errors"},
-    "transform": {"transform", "records", "errors"},
+    "transform": {"transform", "columns", "records", "errors"},
     "tables": {"tables", "records"},
     "seen_ids": {"seen_ids"},
     "errors": {"errors"},
@@ -97,7 +98,7 @@ LAYERS = (
     {"pipeline", "report", "guards", "lease", "metrics"},
     {"extract", "page_stream", "transform", "postgres", "bigquery", "bigquery_sql", "run_log", "stores"},
     {"api", "retry", "pagination", "page", "records", "tables", "seen_ids", "secret_manager", "database"}
-    | {"cloud_sql", "bigquery_client", "bounded_answers"},
+    | {"cloud_sql", "bigquery_client", "bounded_answers", "columns"},
     {"settings", "database_url", "deadline", "errors", "logs"},
 )  # fmt: skip
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
