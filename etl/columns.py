@@ -18,8 +18,10 @@ import msgspec
 from etl.records import (
     AMOUNT_LIMIT,
     CANDIDATES,
+    DECIMALS,
     INT64_LIMIT,
     NANO,
+    POWERS,
     SaleItem,
     TicketSaleRecord,
     id_problem,
@@ -38,9 +40,7 @@ _PLAIN_TYPES: dict[str, Any] = {
     "price": Any,
     "sale_date": Annotated[str, msgspec.Meta(min_length=len("2026-01-31T00"))],
 }
-_DECIMALS = 9
-_NUMBERS = re.compile(rf"(?:-?(?:0|[1-9][0-9]{{0,18}}+)(?:\.[0-9]{{1,{_DECIMALS}}}+)?+,)*+")
-_POWERS = tuple(10 ** (_DECIMALS - decimals) for decimals in range(_DECIMALS + 1))
+_NUMBERS = re.compile(rf"(?:-?(?:0|[1-9][0-9]{{0,18}}+)(?:\.[0-9]{{1,{DECIMALS}}}+)?+,)*+")
 _HOURS_KEPT = 20_000
 _HOUR = itemgetter(slice(len("2026-01-31T00")))
 _EVENT_ID, _TZINFO = attrgetter("event_id"), attrgetter("tzinfo")
@@ -110,9 +110,7 @@ class ColumnReader:
     def _read(self, sales: list[Any]) -> SaleColumns:
         quantities = [sale.quantity for sale in sales]
         if hasattr(sales[0], "price"):
-            nanos = list(map(mul, _nanos([sale.price for sale in sales]), quantities))
-            if max(nanos) >= AMOUNT_LIMIT or min(nanos) <= -AMOUNT_LIMIT:
-                raise ValueError
+            nanos = _in_range(map(mul, _nanos([sale.price for sale in sales]), quantities))
         else:
             nanos = _nanos([sale.total_amount for sale in sales])
         return SaleColumns(
@@ -133,9 +131,7 @@ def _nanos(amounts: list[Any]) -> list[int]:
     """Amounts as whole numbers of 10^-9. Raises ValueError unless all are plain: such as 12, -3.50, "12.5"."""
     kinds = set(map(type, amounts))
     if kinds == {int}:
-        if max(amounts) * NANO >= AMOUNT_LIMIT or min(amounts) * NANO <= -AMOUNT_LIMIT:
-            raise ValueError
-        return [amount * NANO for amount in amounts]
+        return _in_range(amount * NANO for amount in amounts)
     if not kinds <= {int, str}:
         raise ValueError
     texts = list(map(str, amounts)) if int in kinds else amounts
@@ -143,7 +139,15 @@ def _nanos(amounts: list[Any]) -> list[int]:
         raise ValueError
     # A text with a comma of its own would pass for two numbers there, but not for one here.
     parts = map(str.partition, texts, repeat("."))
-    return [int(whole + fraction) * _POWERS[len(fraction)] for whole, _, fraction in parts]
+    return [int(whole + fraction) * POWERS[len(fraction)] for whole, _, fraction in parts]
+
+
+def _in_range(amounts: Iterable[int]) -> list[int]:
+    """The amounts, or ValueError where the stores can't hold one of them."""
+    nanos = list(amounts)
+    if max(nanos) >= AMOUNT_LIMIT or min(nanos) <= -AMOUNT_LIMIT:
+        raise ValueError
+    return nanos
 
 
 class _EventIds(dict[str | int, str]):

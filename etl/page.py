@@ -112,7 +112,7 @@ class ItemDecoder(Generic[ItemT]):
         # event's name isn't.
         self._float_hook: Callable[[str], Any] = str if item_type is SaleItem else NumberText
         self._decoder = self._decoder_of(item_type)
-        self._plain_keys: dict[str, str] = {}
+        self._plain_decoders: dict[frozenset[tuple[str, str]], msgspec.json.Decoder[list[Any]] | None] = {}
         self._plain_decoder: msgspec.json.Decoder[list[Any]] | None = None
 
     def _decoder_of(self, item_type: type[msgspec.Struct]) -> msgspec.json.Decoder[list[Any]]:
@@ -135,10 +135,12 @@ class ItemDecoder(Generic[ItemT]):
 
     def learn(self, batch: Batch[ItemT]) -> Batch[ItemT]:
         """Take the next batch for a plain one if its sales have their fields where this one's do."""
-        if self._item_type is SaleItem and batch.fields != self._plain_keys:
-            self._plain_keys = batch.fields
-            plain_type = plain_sale_type(batch.fields)
-            self._plain_decoder = None if plain_type is None else self._decoder_of(plain_type)
+        if self._item_type is SaleItem:
+            keys = frozenset(batch.fields.items())
+            if keys not in self._plain_decoders:
+                plain_type = plain_sale_type(batch.fields)
+                self._plain_decoders[keys] = None if plain_type is None else self._decoder_of(plain_type)
+            self._plain_decoder = self._plain_decoders[keys]
         return batch
 
     def convert(self, value: object) -> ItemT | None:

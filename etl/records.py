@@ -14,7 +14,8 @@ from typing import Any
 
 import msgspec
 
-NANO = 10**9
+DECIMALS = 9
+NANO = 10**DECIMALS
 """Amounts are whole numbers of 10^-9, the stores' scale: exact, and quick to add."""
 AMOUNT_LIMIT = 10**29 * NANO
 INT64_LIMIT = 2**63
@@ -23,7 +24,8 @@ MAX_ID_BYTES = 1000
 _CACHE_LIMIT = 4096
 """More amounts than this are read quicker than looked up: a larger dict doesn't stay in the processor's cache."""
 _NUMBER = re.compile(r"[+-]?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,9})?")
-_POWERS: tuple[int, ...] = tuple(10 ** (9 - decimals) for decimals in range(10))
+POWERS: tuple[int, ...] = tuple(10 ** (DECIMALS - decimals) for decimals in range(DECIMALS + 1))
+"""By how many decimals an amount was written with: what its digits are to be multiplied by."""
 _NUMBER_LENGTH = 400
 _EXACT = Context(prec=_NUMBER_LENGTH + 50, rounding=ROUND_HALF_EVEN)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -195,11 +197,11 @@ def _plain_amount(text: str) -> int | None:
     """The usual amount, such as 12.50, a few times quicker than through Decimal; None for any other text."""
     whole, point, fraction = text.partition(".")
     digits = whole + fraction
-    if not (digits.isdigit() and digits.isascii()) or len(whole) > 20 or len(fraction) > 9:
+    if not (digits.isdigit() and digits.isascii()) or len(whole) > 20 or len(fraction) > DECIMALS:
         return None
     if not whole or (point and not fraction) or (whole[0] == "0" and whole != "0"):
         return None  # no number in JSON
-    return int(digits) * _POWERS[len(fraction)]
+    return int(digits) * POWERS[len(fraction)]
 
 
 def read_quantity(value: object) -> int | None:

@@ -159,3 +159,15 @@ def test_chosen_rows() -> None:
     assert list(columns_of(rows).rows()) == rows
     assert columns_of(rows).only([False, True]) == SaleColumns(["b"], [TODAY], [3], [4])
     assert columns_of(rows).only([False, False]) == columns_of([]) == SaleColumns([], [], [], [])
+
+
+def test_keys_that_come_again() -> None:
+    """A change of keys and back makes no type anew: pages that take turns cost no memory each."""
+    renamed = {("eventId" if name == "event_id" else name): value for name, value in PLAIN.items()}
+    decoder, types = ItemDecoder(SaleItem), []
+    for sale in (PLAIN, PLAIN, renamed, renamed, PLAIN, PLAIN):
+        (batch,) = read_page(iter([json.dumps([sale]).encode()]), decoder).batches
+        types.append(None if batch.plain is None else type(batch.plain[0]))
+    assert types[::2] == [None] * 3
+    assert types[1] is types[5] is not None
+    assert types[3] is not types[1]
