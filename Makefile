@@ -53,7 +53,8 @@ format: $(INSTALLED)
 
 # What the tests run must be what is deployed. The BigQuery emulator holds some shared packages back (protobuf):
 # so the larger set is compiled first, and the deployed one takes its versions from there.
-COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url
+# With their extras: pip takes NAME[EXTRA] that another package asks for in its newest version, and then finds no hash.
+COMPILE = uv pip compile --quiet --no-strip-extras --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url
 requirements:
 	@set -e; tools=$$(mktemp -d); trap 'rm -rf "$$tools"' EXIT; \
 	$(PYTHON) -m venv "$$tools"; "$$tools/bin/python" -m pip install --quiet --disable-pip-version-check uv; \
