@@ -53,7 +53,14 @@ format: $(INSTALLED)
 
 # What the tests run must be what is deployed. The BigQuery emulator holds some shared packages back (protobuf):
 # so the larger set is compiled first, and the deployed one takes its versions from there.
-# With their extras: pip takes NAME[EXTRA] that another package asks for in its newest version, and then finds no hash.
+# A package that is asked for with an extra stands twice, with it and without: older versions of pip (23.2, of Python 3.11)
+# take each of the two in its newest version unless it is pinned as such, and have no hash for that one.
+BARE_TOO = awk '/^[a-z0-9]/ { emit() } { block = block $$0 "\n" } END { emit() } \
+	function emit() { \
+		bare = block; \
+		if (sub(/^[a-z0-9.-]+\[/, "&", bare)) { sub(/\[[^]]*\]/, "", bare); printf "%s", bare } \
+		printf "%s", block; block = "" \
+	}'
 COMPILE = uv pip compile --quiet --no-strip-extras --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url
 requirements:
 	@set -e; tools=$$(mktemp -d); trap 'rm -rf "$$tools"' EXIT; \
@@ -61,7 +68,10 @@ requirements:
 	"$$tools"/bin/$(COMPILE) $(UPGRADE) requirements-dev.in --output-file requirements-dev.txt; \
 	"$$tools"/bin/$(COMPILE) $(UPGRADE) requirements.in --constraints requirements-dev.txt \
 		--output-file requirements.txt; \
-	"$$tools"/bin/$(COMPILE) $(UPGRADE) requirements-terraform.in --output-file requirements-terraform.txt
+	"$$tools"/bin/$(COMPILE) $(UPGRADE) requirements-terraform.in --output-file requirements-terraform.txt; \
+	for file in requirements.txt requirements-dev.txt requirements-terraform.txt; do \
+		$(BARE_TOO) "$$file" > "$$tools/twice" && cp "$$tools/twice" "$$file"; \
+	done
 
 $(INSTALLED): requirements-dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

@@ -51,9 +51,15 @@ class Pin:
 
 
 def pins(path: Path) -> list[Pin]:
-    """Every line of a requirements file; comments don't count."""
-    lines = re.sub(r"\s*#.*", "", path.read_text()).replace("\\\n", " ").splitlines()
-    return [_pin(line) for line in lines if line.strip()]
+    """Every package of a requirements file, with its extras; comments don't count."""
+    # One that has extras stands without them too, before.
+    return list({(pin.name, str(pin.requirement.marker)): pin for pin in lines(path)}.values())
+
+
+def lines(path: Path) -> list[Pin]:
+    """Every line of a requirements file."""
+    text = re.sub(r"\s*#.*", "", path.read_text()).replace("\\\n", " ")
+    return [_pin(line) for line in text.splitlines() if line.strip()]
 
 
 def _pin(line: str) -> Pin:
