@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from datetime import date
 from enum import Enum
 from functools import cache
+from itertools import repeat
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from etl.transform import Summary
 
 AMOUNT_DECIMALS = 9
+_UNIT: int = 10**AMOUNT_DECIMALS
+_AMOUNT = f"%d.%0{AMOUNT_DECIMALS}d"
 
 
 class ColumnType(Enum):
@@ -75,8 +78,7 @@ def amount_text(nano: int) -> str:
     """A whole number of 10^-9 as a decimal text."""
     if nano < 0:
         return "-" + amount_text(-nano)
-    whole, fraction = divmod(nano, 10**AMOUNT_DECIMALS)
-    return f"{whole}.{fraction:0{AMOUNT_DECIMALS}d}"
+    return _AMOUNT % divmod(nano, _UNIT)
 
 
 def _event_rows(summary: Summary) -> Iterator[tuple[str | None, ...]]:
@@ -89,8 +91,9 @@ def _daily_rows(summary: Summary) -> Iterator[tuple[str | None, ...]]:
     # Without a DailySales a row, and each day written once: there are many of these rows, and few days.
     day_text = cache(date.isoformat)
     for event_id, days in summary.groups():
-        for day, tickets, nano in days:
-            yield event_id, day_text(day), str(tickets), amount_text(nano)
+        if days:
+            dates, tickets, nanos = zip(*days, strict=True)
+            yield from zip(repeat(event_id), map(day_text, dates), map(str, tickets), map(amount_text, nanos))
 
 
 EVENT_SALES_SUMMARY = Table(
