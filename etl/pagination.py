@@ -305,14 +305,18 @@ def _integer(value: object) -> int | None:
 
 
 def _first_count(envelope: Mapping[str, Any], names: tuple[str, ...]) -> int | None:
-    places = (_look_up(envelope, (*container, name))[1] for container, name in product(CONTAINERS, names))
-    return next((count for value in places if (count := count_of(value)) is not None), None)
+    for container in CONTAINERS:
+        _, place = _look_up(envelope, container)
+        counts = (count_of(place[name]) for name in names if name in place) if isinstance(place, dict) else ()
+        if (count := next((count for count in counts if count is not None), None)) is not None:
+            return count
+    return None
 
 
 def _look_up(source: Mapping[str, Any], path: Path) -> tuple[bool, Any]:
     value: Any = source
     for key in path:
-        if not isinstance(value, Mapping) or key not in value:
+        if not isinstance(value, dict) or key not in value:
             return False, None
         value = value[key]
     return True, value
