@@ -5,12 +5,13 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from itertools import chain
+from mmap import mmap
 from typing import cast
 
 WINDOW = 100_000
 """Ids that are compared as they are. Drift between pages moves a record by a few places only."""
-_CHUNK = 4096
-_CHUNKS_AT_ONCE = 32
+_BLOCK = 1 << 17
+"""Hashes in a block of 1 MiB."""
 _BUCKET_IDS = 50_000
 _INT_DIGITS = 18
 """Ids of up to so many digits are kept as int: smaller, quicker, and each its own hash."""
@@ -35,8 +36,8 @@ class SeenIds:
         self._window = window
         self._recent: dict[Id, int | None] = {}
         self._older: dict[Id, int | None] = {}
-        self._open = array("q")
-        self._chunks: list[array[int]] = []
+        self._blocks: list[memoryview[int]] = []
+        self._free = 0  # places left in the last block
 
     def add(self, ids: Sequence[Id], place: int | None = None) -> list[bool] | None:
         """Note the ids of one batch, whose first one stands at `place` (None: places tell nothing here).
@@ -63,36 +64,39 @@ class SeenIds:
         return True
 
     def _note(self, keys: Sequence[Id], places: Sequence[int | None]) -> None:
-        self._open.extend(map(hash, [key for key in keys if key is not None]))
-        if len(self._open) >= _CHUNK:
-            self._close_chunk()
+        self._keep(array("q", map(hash, [key for key in keys if key is not None])))
         self._recent.update(zip(keys, places, strict=True))
         self._recent.pop(None, None)
         if len(self._recent) >= self._window:
             self._older, self._recent = self._recent, {}
 
-    def _close_chunk(self) -> None:
-        """Keep what has come at its exact size: one array that grew with all ids would be moved about in memory."""
-        self._chunks.append(array("q", self._open))
-        del self._open[:]
+    def _keep(self, hashes: array[int]) -> None:
+        """Blocks of their own memory: arrays would lie between the bodies of pages, and keep their space apart."""
+        while hashes:
+            if not self._free:
+                self._blocks.append(memoryview(mmap(-1, _BLOCK * hashes.itemsize)).cast("q"))
+                self._free = _BLOCK
+            part, hashes = hashes[: self._free], hashes[self._free :]
+            start = _BLOCK - self._free
+            self._blocks[-1][start : start + len(part)] = part
+            self._free -= len(part)
 
     def count(self) -> tuple[int, int]:
         """(distinct ids, ids that came again from further back than the window reaches). Ends the reading."""
         self._older, self._recent = {}, {}
-        self._close_chunk()
-        noted = sum(map(len, self._chunks))
+        noted = len(self._blocks) * _BLOCK - self._free
         distinct = sum(len(set(chain.from_iterable(bucket))) for bucket in self._distribute(noted // _BUCKET_IDS + 1))
         return distinct, noted - distinct
 
     def _distribute(self, size: int) -> list[list[array[int]]]:
-        """The hashes in `size` buckets, equal ones in the same. Uses the chunks up, so that memory stays as it is."""
+        """The hashes in `size` buckets, equal ones in the same. Uses the blocks up, so that memory stays as it is."""
         buckets: list[list[array[int]]] = [[] for _ in range(size)]
-        while self._chunks:
+        while self._blocks:
             parts: list[list[int]] = [[] for _ in range(size)]
-            for chunk in self._chunks[-_CHUNKS_AT_ONCE:]:
-                for digest in chunk:
-                    parts[digest % size].append(digest)
-            del self._chunks[-_CHUNKS_AT_ONCE:]
+            block = self._blocks.pop()
+            for digest in block[: _BLOCK - self._free]:
+                parts[digest % size].append(digest)
+            self._free = 0
             for bucket, part in zip(buckets, parts, strict=True):
                 bucket.append(array("q", part))
         return buckets
