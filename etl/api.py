@@ -116,6 +116,15 @@ class Api:
         self._session.trust_env = False  # a netrc file would put another login in the place of the token
         self._waits: dict[int, float] = {}
         self._blank = self._session.prepare_request(requests.Request("GET", base))
+        # One for all pages: it refers to itself, and the garbage collector is off during a run.
+        self._retrying = Retrying(
+            retry=retry_if_exception_type(AttemptError),
+            stop=lambda state: _tries_of(state).is_over(state),
+            wait=lambda state: _tries_of(state).wait(state),
+            before_sleep=self._before_sleep,
+            sleep=deadline.sleep,
+            reraise=True,
+        )
 
     def close(self) -> None:
         """Close every connection."""
@@ -133,16 +142,8 @@ class Api:
         Raises UpstreamError or DeadlineExceededError; of a page over 4 MiB, `page.batches` raises BrokenPageError.
         """
         tries = Tries(self._jitter)
-        retrying = Retrying(
-            retry=retry_if_exception_type(AttemptError),
-            stop=tries.is_over,
-            wait=tries.wait,
-            before_sleep=self._before_sleep,
-            sleep=self._deadline.sleep,
-            reraise=True,
-        )
         try:
-            return retrying(self._attempt, dataset, request, decoder, tries)
+            return self._retrying(self._attempt, dataset, request, decoder, tries)
         except AttemptError as error:
             times = f" (tried {tries.number} times)" if tries.number > 1 else ""
             raise UpstreamError(f"{dataset.name}, {request.describe()}: {error}{times}") from None
@@ -274,6 +275,12 @@ class Api:
         error = state.outcome.exception() if state.outcome else None
         if isinstance(error, AttemptError) and error.status_code in (429, 503):
             self.concurrency = max(1, self.concurrency // 2)
+
+
+def _tries_of(state: RetryCallState) -> Tries:
+    """The last argument of `Api._attempt`."""
+    tries: Tries = state.args[-1]
+    return tries
 
 
 def _log_attempt(dataset: Dataset[Any], attempt: int, status_code: int | None, record_count: int) -> None:

@@ -1,6 +1,8 @@
 """Streams of records: what counts, what is kept aside, and whether what was read is all there is."""
 
+import gc
 import json
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -679,3 +681,24 @@ def test_streams_are_lazy_and_tell_their_progress(capsys: pytest.CaptureFixture[
     assert seen == [("events", 1, 2), ("events", 2, 3)] + [("ticket_sales", n, min(2 * n, 5)) for n in (1, 2, 3)]
     counts = [("events", 2), ("events", 1), ("ticket_sales", 2), ("ticket_sales", 2), ("ticket_sales", 1)]
     assert logged(capsys) == [attempt_event(1, 200, count, name) for name, count in counts]
+
+
+CLIENTS = ("etl", "tenacity", "requests", "urllib3", "http")
+
+
+def test_pages_leave_nothing_to_the_garbage_collector() -> None:
+    """What is made for a page is freed with it: the collector is off during a run, and pages may be many."""
+    with TicketingApi(sales=plain_sales(60), page_size=1) as upstream, client(upstream.base_url) as api:
+        source = extraction(api)
+        gc.collect()
+        gc.disable()
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        try:
+            read_once(source)
+            gc.collect()
+            left = Counter(kind for kind in map(type, gc.garbage) if kind.__module__.partition(".")[0] in CLIENTS)
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
+            gc.enable()
+    assert max(left.values(), default=0) < source.tallies["ticket_sales"].pages == 60, left
