@@ -34,6 +34,10 @@ from etl.seen_ids import Id, SeenIds
 T = TypeVar("T")
 
 MAX_REJECTS_KEPT = 1000
+MAX_RECORD_CHARACTERS = 65_536
+REJECTS_CHARACTERS = 2_000_000
+"""How much of a dataset's rejected records is kept in all; then the first 256 characters of each."""
+CUT = "..."
 _STANDSTILL_PAGES = 3
 _OFFSET = re.compile(r"[?&](page|offset|skip)=[0-9]")
 _NOT_AN_OBJECT = Rejected("not_an_object")
@@ -41,7 +45,7 @@ _NOT_AN_OBJECT = Rejected("not_an_object")
 
 @dataclass(frozen=True)
 class RejectedItem:
-    """An item that can't be used; `text` is its JSON exactly as it was sent."""
+    """An item that can't be used; `text` is its JSON exactly as it was sent, or what is kept of it and `CUT`."""
 
     dataset: str
     reason: str
@@ -75,6 +79,7 @@ class Tally:
     jumps: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     rejects: list[RejectedItem] = field(default_factory=list)
+    rejects_room: int = field(default_factory=lambda: REJECTS_CHARACTERS)
     dates: Counter[str] = field(default_factory=Counter)
     fields_found: dict[str, str] = field(default_factory=dict)
     keys_seen: list[str] = field(default_factory=list)
@@ -309,7 +314,16 @@ def _note_rejects(batch: Batch[Any], records: list[Any], is_new: list[bool] | No
         if isinstance(record, Rejected) and (is_new is None or is_new[index]):
             tally.reasons[record.reason] += 1
             if len(tally.rejects) < MAX_REJECTS_KEPT:
-                tally.rejects.append(RejectedItem(tally.dataset, record.reason, record.item_id, texts[index]))
+                text = _kept(texts[index], tally.rejects_room)
+                tally.rejects_room -= len(text)
+                item_id = record.item_id and record.item_id[:100]
+                tally.rejects.append(RejectedItem(tally.dataset, record.reason, item_id, text))
+
+
+def _kept(text: str, room: int) -> str:
+    """A record's text within the bounds of what a run keeps: an upstream may send a thousand of 4 MiB."""
+    length = min(MAX_RECORD_CHARACTERS, max(room, 256))
+    return text if len(text) <= length else text[:length] + CUT
 
 
 def _note_fields(batch: Batch[Any], tally: Tally) -> None:

@@ -6,6 +6,7 @@ import json
 
 from etl.errors import SchemaDriftError, SuspiciousExtractError, TooManyRejectsError
 from etl.extract import Tally
+from etl.page import KEYS_SHOWN, shown_keys
 from etl.records import CANDIDATES, UNREADABLE, EventItem, SaleItem
 from etl.stores import StoredTickets
 from etl.transform import Summary
@@ -22,7 +23,7 @@ def check_rejects(tally: Tally, max_ratio: float) -> None:
     reasons = dict(tally.reasons)
     if tally.dates[UNREADABLE]:
         reasons["sale_date_unreadable"] = tally.dates[UNREADABLE]
-    keys = sorted({key for reject in tally.rejects[:100] for key in _keys(reject.text)} or tally.keys_seen)
+    keys = sorted({key for reject in tally.rejects[:100] for key in _keys(reject.text)} or tally.keys_seen)[:KEYS_SHOWN]
     shown = ", ".join(f"{reason}: {count}" for reason, count in sorted(reasons.items()))
     raise TooManyRejectsError(
         f"{tally.dataset}: {unusable} of {tally.read} records can't be used, more than ETL_MAX_REJECT_RATIO="
@@ -38,7 +39,7 @@ def _keys(text: str) -> list[str]:
         value = json.loads(text)
     except (ValueError, RecursionError):
         return []
-    return list(value) if isinstance(value, dict) else []
+    return shown_keys(value) if isinstance(value, dict) else []
 
 
 def fields_not_found(tally: Tally) -> list[str]:

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -26,10 +28,13 @@ BATCH_BYTES = 1 << 20
 WHOLE_PAGE_BYTES = 4 << 20
 """A body up to this size is read to its end before its first item counts."""
 MAX_ITEM_BYTES = 16 << 20
+LENIENT_BYTES = 5 << 20
 MAX_ENVELOPE_BYTES = 1 << 20
-"""What is read leniently becomes some ten times as large in memory: so this is small."""
+"""What the lenient parser reads can become twenty times as large in memory: so these two are small."""
 _CUT_ATTEMPTS = 8
 _LENIENT_ITEMS = 50_000
+KEYS_SHOWN = 50
+KEY_CHARACTERS = 100
 
 # Possessive: to go back into a text of a million escapes would take a hundred bytes for each.
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[{}\[\]:,]|[^\s{}\[\]:,"]+|"', re.DOTALL)
@@ -46,6 +51,11 @@ ItemT = TypeVar("ItemT", EventItem, SaleItem)
 
 class BodyError(ValueError):
     """The body is no JSON, is cut short, or has no list of items. The message says which, without its content."""
+
+
+def shown_keys(item: dict[str, Any]) -> list[str]:
+    """An item's keys, or as many as a message shows."""
+    return [key[:KEY_CHARACTERS] for key in islice(item, KEYS_SHOWN)]
 
 
 class Batch(Generic[ItemT]):
@@ -78,14 +88,19 @@ class Batch(Generic[ItemT]):
         return items
 
     def texts(self) -> list[str]:
-        """The JSON text of each item, exactly as it was sent."""
+        """The JSON text of each item, exactly as it was sent; `...` from one on that is nested too deeply for here."""
         text = _decode_text(self.source)
-        return [text[start:end] for _, start, end in _scan(text, 1)]
+        texts: list[str] = []
+        with suppress(RecursionError):  # whoever asks may stand deeper in the stack than whoever decoded
+            texts.extend(text[start:end] for _, start, end in _scan(text, 1))
+        return texts + ["..."] * (len(self) - len(texts))
 
     def first_keys(self) -> list[str]:
         """The keys of the first item that is an object, for messages."""
         values = (value for value, _, _ in _scan(_decode_text(self.source), 1))
-        return next((list(value) for value in values if isinstance(value, dict)), [])
+        with suppress(RecursionError):
+            return next((shown_keys(value) for value in values if isinstance(value, dict)), [])
+        return []
 
 
 @dataclass
@@ -222,9 +237,13 @@ def _next_batch(body: _Body, decoder: ItemDecoder[ItemT]) -> tuple[Batch[ItemT],
     """(items, what is left of the body after them, whether the list has ended)."""
     size = BATCH_BYTES
     while True:
-        found = _cut(body.data, body.is_complete, decoder) or _scan_batch(body.data, body.is_complete, decoder)
+        found = _cut(body.data, body.is_complete, decoder)
+        if found is None and len(body.data) <= LENIENT_BYTES:
+            found = _scan_batch(body.data, body.is_complete, decoder)
         if found is not None:
             return found
+        if body.is_complete and len(body.data) > LENIENT_BYTES:
+            raise BodyError(f"has an item of more than {LENIENT_BYTES} bytes that isn't plain JSON")
         if body.is_complete:
             raise BodyError("is no JSON, or is cut short")
         if len(body.data) > MAX_ITEM_BYTES:
@@ -258,7 +277,8 @@ def _likely_cuts(data: bytes, complete: bool) -> Iterator[tuple[int, bool]]:
             yield place, True
     else:
         tail = max(0, len(data) - (BATCH_BYTES >> 3))
-        for match in list(_BETWEEN.finditer(data, tail))[: -_CUT_ATTEMPTS - 1 : -1]:
+        last = deque(_BETWEEN.finditer(data, tail), _CUT_ATTEMPTS) or deque(_BETWEEN.finditer(data), _CUT_ATTEMPTS)
+        for match in reversed(last):
             yield match.end() - 1, False
 
 

@@ -352,7 +352,7 @@ def _log_extracted(extraction: Extraction, report: RunReport) -> None:
                 dataset=tally.dataset,
                 reason=reason,
                 count=count,
-                example_id=example and example[:100],
+                example_id=example,
             )
     log_info(
         "ETL extract completed",

@@ -299,14 +299,15 @@ def sale_reader(today: date, zone: tzinfo) -> Callable[[SaleItem], TicketSaleRec
 
     It remembers the ids and amounts it has read: they repeat, and reading them is most of the work.
     """
-    event_ids: dict[str | int, str | Rejected] = {}
+    event_ids: dict[str | int, str] = {}
     amounts: dict[str, int] = {}
 
     def event_id_of(key: str | int) -> str | Rejected:
         event_id = str(key)
-        problem = id_problem(event_id)
-        event_ids[key] = found = Rejected(problem) if problem else event_id
-        return found
+        if problem := id_problem(event_id):
+            return Rejected(problem)  # not remembered: it may be as long as a page
+        event_ids[key] = event_id
+        return event_id
 
     def amount_of(value: object) -> int | None:
         if type(value) is not str:

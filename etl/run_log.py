@@ -15,12 +15,11 @@ from sqlalchemy.dialects.postgresql import JSONB, insert
 from etl.database import sqlstate_of, transaction
 from etl.deadline import Deadline
 from etl.errors import AlreadyRunningError
-from etl.extract import MAX_REJECTS_KEPT, RejectedItem
+from etl.extract import CUT, MAX_REJECTS_KEPT, RejectedItem
 from etl.postgres import create_tables
 
 LEASE_SECONDS = 90
 RENEW_SECONDS = 20
-MAX_RECORD_CHARACTERS = 65_536
 _LEASE_NAME = "etl"
 
 COUNTS = (
@@ -262,7 +261,7 @@ def _try_to_keep(connection: sa.Connection, rows: list[dict[str, str | None]]) -
     """Whether all of the rows could be written; none is, if jsonb can't hold one of them."""
     try:
         with connection.begin_nested():
-            connection.execute(_KEEP, {"rows": json.dumps(rows)})
+            connection.execute(_KEEP, {"rows": json.dumps(rows, ensure_ascii=False)})
     except sa.exc.DBAPIError as error:
         # Class 22: the data. pg8000 has no exception class of its own for it.
         if (sqlstate_of(error) or "").startswith("22"):
@@ -274,9 +273,8 @@ def _try_to_keep(connection: sa.Connection, rows: list[dict[str, str | None]]) -
 def _record(text: str) -> dict[str, str | None]:
     # Bytes that weren't UTF-8 (lone surrogates here) can't be in any text of PostgreSQL: show them as \xNN.
     readable = text.encode(errors="surrogateescape").decode(errors="backslashreplace")
-    if len(readable) > MAX_RECORD_CHARACTERS:
-        return {"record": None, "record_text": readable[:MAX_RECORD_CHARACTERS] + "..."}
-    return {"record": readable, "record_text": None}
+    name = "record_text" if text.endswith(CUT) else "record"
+    return {"record": None, "record_text": None, name: readable}
 
 
 class MemoryRunLog:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
+from hashlib import blake2b
 from itertools import chain
 from mmap import mmap
 from typing import cast
@@ -15,9 +16,12 @@ _BLOCK = 1 << 17
 _BUCKET_IDS = 50_000
 _INT_DIGITS = 18
 """Ids of up to so many digits are kept as int: smaller, quicker, and each its own hash."""
+_TEXT_CHARACTERS = 40
+"""Of a longer text a digest of 16 bytes is kept: an id may be as long as a page."""
 
 Id = str | int | None
 """A record's id as the upstream sent it. 5 and "5" are the same one."""
+Key = Id | bytes
 
 
 class SeenIds:
@@ -34,8 +38,8 @@ class SeenIds:
     def __init__(self, window: int = WINDOW) -> None:
         self.jumps = 0
         self._window = window
-        self._recent: dict[Id, int | None] = {}
-        self._older: dict[Id, int | None] = {}
+        self._recent: dict[Key, int | None] = {}
+        self._older: dict[Key, int | None] = {}
         self._blocks: list[memoryview[int]] = []
         self._free = 0  # places left in the last block
 
@@ -54,7 +58,7 @@ class SeenIds:
             return None
         return [key is None or self._add_one(key, at) for key, at in zip(keys, places, strict=True)]
 
-    def _add_one(self, key: Id, place: int | None) -> bool:
+    def _add_one(self, key: Key, place: int | None) -> bool:
         for known in (self._recent, self._older):
             if key in known:
                 before = known[key]
@@ -63,7 +67,7 @@ class SeenIds:
         self._note([key], [place])
         return True
 
-    def _note(self, keys: Sequence[Id], places: Sequence[int | None]) -> None:
+    def _note(self, keys: Sequence[Key], places: Sequence[int | None]) -> None:
         self._keep(array("q", map(hash, [key for key in keys if key is not None])))
         self._recent.update(zip(keys, places, strict=True))
         self._recent.pop(None, None)
@@ -102,17 +106,22 @@ class SeenIds:
         return buckets
 
 
-def _keys(ids: Sequence[Id]) -> Sequence[Id]:
+def _keys(ids: Sequence[Id]) -> Sequence[Key]:
     """The ids such that equal ones are equal: as ints where they can be."""
     kinds = set(map(type, ids))
     if kinds == {int}:
         numbers = cast("Sequence[int]", ids)
         is_plain = min(numbers) > 0 and max(numbers) < 10**_INT_DIGITS
+    elif int in kinds:
+        is_plain = False
     else:
-        is_plain = int not in kinds and not any(str.isdigit(text) for text in cast("Sequence[str]", ids) if text)
+        texts = list(filter(None, cast("Sequence[str | None]", ids)))
+        is_plain = not any(map(str.isdigit, texts)) and max(map(len, texts), default=0) <= _TEXT_CHARACTERS
     return ids if is_plain else [identifier if identifier is None else _key(str(identifier)) for identifier in ids]
 
 
-def _key(text: str) -> str | int:
+def _key(text: str) -> Key:
+    if len(text) > _TEXT_CHARACTERS:
+        return blake2b(text.encode(errors="surrogatepass"), digest_size=16).digest()
     is_number = text.isascii() and text.isdigit() and text[0] != "0" and len(text) <= _INT_DIGITS
     return int(text) if is_number else text

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
+from etl import extract
 from etl.api import BrokenPageError
 from etl.errors import IncompleteExtractError, UpstreamError
-from etl.extract import RejectedItem, Tally
+from etl.extract import CUT, RejectedItem, Tally
 from etl.seen_ids import SeenIds
 from etl.transform import fold_events
 from tests.sandbox.cursors import Order
@@ -539,6 +540,24 @@ def test_rejects(item: Any, reason: str, item_id: str | None) -> None:
     )
     assert reading.tally.rejects == [RejectedItem("ticket_sales", reason, item_id, sent)]
     assert (reading.ids, reading.tally.reasons) == (["1", "2"], {reason: 1})
+
+
+def test_what_is_kept_of_rejects_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is kept up to 65,536 characters, all of them up to a sum, and then the beginning of each."""
+    monkeypatch.setattr(extract, "REJECTS_CHARACTERS", 140_000)
+    lengths = (65_000, 70_000, 65_000, 1_000, 100)
+    items = [sale(id=str(number) * 200, quantity="?", note="x" * length) for number, length in enumerate(lengths)]
+    kept = read_items(*items).tally.rejects
+    texts = [json.dumps(item, separators=(",", ":")) for item in items]
+    room = 140_000 - len(texts[0]) - len(texts[1][:65_536] + CUT)
+    assert [reject.text for reject in kept] == [
+        texts[0],
+        texts[1][:65_536] + CUT,
+        texts[2][:room] + CUT,
+        texts[3][:256] + CUT,
+        texts[4][:256] + CUT,
+    ]
+    assert [reject.item_id for reject in kept] == [str(number) * 100 for number in range(5)]
 
 
 EXACT = [

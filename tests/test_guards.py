@@ -21,6 +21,15 @@ def tally(dataset: str = "ticket_sales", read: int = 100, **fields: Any) -> Tall
     return Tally(dataset, read=read, **fields)
 
 
+def test_a_message_shows_so_many_keys() -> None:
+    """However many keys the records have, and however long they are."""
+    text = json.dumps({f"{number:04}" + "x" * 500: 1 for number in range(1000)})
+    rejects = [RejectedItem("ticket_sales", "event_id_missing", None, text)]
+    with pytest.raises(TooManyRejectsError) as caught:
+        check_rejects(tally(read=1, reasons=Counter(event_id_missing=1), rejects=rejects), 0)
+    assert caught.value.details["keys_seen"] == [f"{number:04}" + "x" * 96 for number in range(50)]
+
+
 REJECTS = [
     pytest.param(100, {}, 0, 0.0, False, id="none"),
     pytest.param(0, {}, 0, 0.0, False, id="nothing read"),

@@ -3,8 +3,8 @@
 import json
 import time
 import tracemalloc
-from collections.abc import Iterator
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext, suppress
 from typing import Any, NamedTuple
 
 import pytest
@@ -351,6 +351,7 @@ def test_broken_end_of_a_large_page(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 0 < taken.item_count < 20
 
 
+MEBIBYTE = 1 << 20
 COSTLY = [
     pytest.param(b'{"x":' + b"[" * 60_000, "no JSON", id="brackets before the items"),
     pytest.param(b'{"x":"' + b"\\n" * 400_000 + b'","data":[{"id":1}]}', None, id="escapes before the items"),
@@ -360,6 +361,7 @@ COSTLY = [
     pytest.param(
         b'{"x":[' + b"{}," * 500_000 + b'1],"data":[{"id":1}]}', "in its first", id="objects before the items"
     ),
+    pytest.param('[{"id":1,"x":"🎫'.encode() + b"x" * 20_000_000, "item of more than", id="an endless text"),
 ]
 
 
@@ -371,7 +373,7 @@ def test_costly_bodies(body: bytes, message: str | None) -> None:
     try:
         with nullcontext() if message is None else pytest.raises(BodyError, match=message):
             assert read(body).item_count == 1
-        assert tracemalloc.get_traced_memory()[1] < 16 * len(body)
+        assert tracemalloc.get_traced_memory()[1] < max(24 * MEBIBYTE, 3.5 * len(body))
     finally:
         tracemalloc.stop()
     assert time.process_time() - started < 2
@@ -385,10 +387,27 @@ def test_items_that_are_read_one_by_one_come_in_batches() -> None:
 
 
 def test_huge_text() -> None:
-    """A text of 3.5 MB in an item is read past."""
-    body = b'[{"id":1,"note":"%s"},{"id":2}]' % (b"},{ab" * 700_000)
+    """A text of 10 MB in an item is read past."""
+    body = b'[{"id":1,"note":"%s"},{"id":2}]' % (b"},{ab" * 2_000_000)
     found = read(body, 1 << 18)
     assert (found.items, found.item_count) == ([repr(SaleItem(id=1)), repr(SaleItem(id=2))], 2)
+
+
+def test_texts_of_what_is_nested_deeply() -> None:
+    """Asked for deeper in the stack than where the batch was decoded: the texts up to there, and no error."""
+
+    def deeper(frames: int, call: Callable[[], list[str]]) -> list[str]:
+        return deeper(frames - 1, call) if frames else call()
+
+    for depth in range(2_000, 0, -5):
+        deep = b'{"id":2,"x":' + b"[" * depth + b"]" * depth + b"}"
+        with suppress(BodyError):
+            (batch,) = read_page(iter([b"[" + ONE + b"," + deep + b"]"]), ItemDecoder(SaleItem)).batches
+            break
+    first, second = deeper(40, batch.texts)
+    assert first == ONE.decode()
+    assert second in ("...", deep.decode())  # from Python 3.12 on frames don't count
+    assert deeper(40, batch.first_keys) == ["id"]
 
 
 def test_first_keys() -> None:

@@ -14,8 +14,8 @@ import sqlalchemy as sa
 from etl.database import transaction
 from etl.deadline import Deadline
 from etl.errors import AlreadyRunningError, StoreUnavailableError
-from etl.extract import MAX_REJECTS_KEPT, RejectedItem
-from etl.run_log import MAX_RECORD_CHARACTERS, MemoryRunLog, PostgresRunLog, Run, RunLog, RunTotals, run_log_for
+from etl.extract import CUT, MAX_RECORD_CHARACTERS, MAX_REJECTS_KEPT, RejectedItem
+from etl.run_log import MemoryRunLog, PostgresRunLog, Run, RunLog, RunTotals, run_log_for
 from tests.summaries import MORNING, PostgresStore, rows_of, summary_of
 
 LEASE = "SELECT fence, run_id, round(extract(epoch FROM expires_at - clock_timestamp())) FROM etl_lease"
@@ -228,11 +228,7 @@ RECORDS: dict[str, tuple[str, Any, str | None]] = {
     "number beyond numeric": (HUGE, None, HUGE),
     "not UTF-8": (b'{"name": "\xff\xfe"}'.decode(errors="surrogateescape"), None, '{"name": "\\xff\\xfe"}'),
     "64 KiB": (json.dumps("x" * (MAX_RECORD_CHARACTERS - 2)), "x" * (MAX_RECORD_CHARACTERS - 2), None),
-    "more than 64 KiB": (
-        json.dumps("x" * MAX_RECORD_CHARACTERS),
-        None,
-        '"' + "x" * (MAX_RECORD_CHARACTERS - 1) + "...",
-    ),
+    "cut": ('{"name": "Aïda' + CUT, None, '{"name": "Aïda' + CUT),
 }
 
 

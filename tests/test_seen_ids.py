@@ -79,6 +79,20 @@ def test_any_ids(batches: Batches, window: int) -> None:
     assert (distinct, distinct + far_repeats) == (len(set(new_ids)), len(new_ids))
 
 
+def test_long_ids() -> None:
+    """Ids as long as a page are told apart, found again and counted as any others, and take no more memory."""
+    seen = SeenIds(window=1_000)
+    tracemalloc.start()
+    try:
+        for number in range(100):
+            assert seen.add([f"{number:10000}", None, str(number), "\ud800" * 50 + str(number)]) is None
+        assert seen.add([f"{3:10000}", "99", "new", "\ud800" * 50 + "4"]) == [False, False, True, False]
+        assert tracemalloc.get_traced_memory()[0] < 80_000
+    finally:
+        tracemalloc.stop()
+    assert seen.count() == (301, 0)
+
+
 def test_memory() -> None:
     """With each window that has passed, memory grows by little more than 8 bytes an id."""
     window, windows = 20_000, 6
