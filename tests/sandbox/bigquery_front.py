@@ -63,6 +63,7 @@ class BigQueryFront(HttpStandIn):
         if answer.status != 200:
             return answer
         self._take(job_id)
+        assert isinstance(answer.body, bytes)
         job = json.loads(answer.body)
         job["jobReference"]["jobId"] = job_id
         self._loaded[job_id] = job

@@ -3,7 +3,7 @@
 import json
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -35,8 +35,13 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
+    """`body` in pieces goes out as they come, and the connection ends after the last one.
+
+    Pieces, and headers with a Content-Length, are sent as they are: they may lie.
+    """
+
     status: int
-    body: bytes = b""
+    body: bytes | Iterable[bytes] = b""
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -163,9 +168,15 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(answer.status)
         for name, value in answer.headers.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(answer.body)))
+        pieces = answer.body
+        if isinstance(pieces, bytes):
+            self.send_header("Content-Length", str(len(pieces)))
+            pieces = [pieces]
+        else:
+            self.close_connection = True
         self.end_headers()
-        self.wfile.write(answer.body)
+        for piece in pieces:
+            self.wfile.write(piece)
 
     def log_message(self, *_: object) -> None:
         """Quiet: the stand-in keeps its own log."""

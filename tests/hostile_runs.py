@@ -1,0 +1,51 @@
+"""A run of the ETL in a process of its own, which tells how it ended and how much memory it took."""
+
+import io
+import multiprocessing
+import time
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from typing import Any
+
+from etl.errors import EtlError
+from etl.logs import configure_logs
+from etl.pipeline import run_etl_once
+from etl.settings import Settings
+from tests.benchmarks.whole_run import peak_bytes
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """`code` is `success`, or the error's; `answer` is the report or the error's details.
+
+    `peak_bytes` is the most memory that the process has had, `log` what it has logged.
+    """
+
+    code: str
+    detail: str
+    answer: Mapping[str, Any]
+    seconds: float
+    peak_bytes: int
+    log: str
+
+
+def processes(at_once: int) -> ProcessPoolExecutor:
+    """Where `run` is to be called: each call gets a new process, in which all that it imports is there already."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return ProcessPoolExecutor(at_once, mp_context=context, max_tasks_per_child=1)
+
+
+def run(env: Mapping[str, str]) -> Outcome:
+    """One run with this environment, in this process."""
+    started = time.monotonic()
+    with redirect_stdout(io.StringIO()) as log:
+        configure_logs()
+        try:
+            report = run_etl_once(Settings.from_env(env))
+            code, detail, answer = report.status, "", report.to_json()
+        except EtlError as error:
+            code, detail, answer = error.code, str(error), error.details
+    return Outcome(code, detail, answer, time.monotonic() - started, peak_bytes(), log.getvalue())
