@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from etl.bigquery_client import Jobs, attempt, brief, client_for, explained_errors
+from etl.bigquery_client import Jobs, attempt, client_for, explained_errors
 from etl.bigquery_sql import (
     TYPES,
     Places,
@@ -213,7 +213,7 @@ class _Store:
         """Best effort: what isn't dropped here expires."""
         for table in TABLES:
             path = self._staging_path(table)
-            drop = partial(self._client.delete_table, path, not_found_ok=True, **brief())
+            drop = partial(self._client.delete_table, path, not_found_ok=True, **self._jobs.brief())
             attempt("BigQuery staging left to expire", drop, table=path)
 
     def _path(self, table: Table) -> str:

@@ -87,6 +87,13 @@ class Jobs:
         """Seconds for one call."""
         return self._deadline.bound(CALL_SECONDS)
 
+    def brief(self) -> dict[str, Any]:
+        """Bounds for a call that is only tried, also after the run's end: the client's own go on for 10 minutes."""
+        from google.cloud.bigquery import DEFAULT_RETRY
+
+        seconds = self._deadline.last(BRIEF_SECONDS).remaining()
+        return {"retry": DEFAULT_RETRY.with_timeout(seconds), "timeout": seconds}
+
     def _submit(self, job_id: str | None, submit: Callable[[], Any]) -> Any:
         from google.api_core.exceptions import Conflict
 
@@ -103,15 +110,8 @@ class Jobs:
         try:
             return job.result(timeout=self._deadline.remaining(), retry=self.retry(), **options)
         except JobTimeoutError:
-            attempt("BigQuery job not cancelled", lambda: job.cancel(**brief()), job=job.job_id)
+            attempt("BigQuery job not cancelled", lambda: job.cancel(**self.brief()), job=job.job_id)
             raise self._deadline.exceeded(f"BigQuery's job {job.job_id} had not ended") from None
-
-
-def brief() -> dict[str, Any]:
-    """Bounds for a call that is only tried: the client's own go on for 10 minutes."""
-    from google.cloud.bigquery import DEFAULT_RETRY
-
-    return {"retry": DEFAULT_RETRY.with_timeout(BRIEF_SECONDS), "timeout": BRIEF_SECONDS}
 
 
 def attempt(failure: str, call: Callable[[], object], **fields: str) -> None:

@@ -20,13 +20,15 @@ from etl.errors import ConfigurationError, StoreUnavailableError
 from etl.settings import Settings
 
 DRIVER = "postgresql+pg8000"
-_GRACE_SECONDS = 5.0
+_GRACE_SECONDS = 1.0
 """How much longer than the server the client waits for it: the server's own message is the better one."""
-_IDLE_SECONDS = 10.0
+_CONNECT_SECONDS = 30.0
+_IDLE_SECONDS = 2.0
+"""How long a connection from the pool may take to say that it still lives."""
 _engines: dict[tuple[object, ...], sa.Engine] = {}
 _lock = threading.Lock()
-_seconds_left: ContextVar[float] = ContextVar("seconds_left", default=30.0)
-"""What whoever asks the pool for a connection has left: the pool itself can't be told."""
+_deadline: ContextVar[Deadline] = ContextVar("deadline")
+"""That of whoever asks the pool for a connection, or runs a statement: neither can be told."""
 
 
 def engine_for(settings: Settings) -> sa.Engine:
@@ -66,10 +68,22 @@ def _make_engine(settings: Settings) -> sa.Engine:
         from etl.cloud_sql import connection_maker
 
         connect = connection_maker(settings)
-        engine = sa.create_engine(f"{DRIVER}://", creator=lambda: connect(_seconds_left.get()), **pool)
+        engine = sa.create_engine(f"{DRIVER}://", creator=lambda: connect(_bounded(_CONNECT_SECONDS)), **pool)
     # The driver keeps its time-out to connect for every later read.
     sa.event.listen(engine, "connect", lambda connection, _: bound_silence(connection, _IDLE_SECONDS))
+    sa.event.listen(engine, "before_cursor_execute", _bound_statement)
     return engine
+
+
+def _bounded(seconds: float) -> float:
+    deadline = _deadline.get(None)
+    return seconds if deadline is None else deadline.bound(seconds)
+
+
+def _bound_statement(connection: sa.Connection, *_: object) -> None:
+    """A transaction's later statements have less time than its first one."""
+    if deadline := _deadline.get(None):
+        bound_silence(connection.connection.driver_connection, deadline.left() + _GRACE_SECONDS)
 
 
 def _direct_engine(url: DatabaseUrl, pool: dict[str, Any]) -> sa.Engine:
@@ -87,7 +101,7 @@ def _direct_engine(url: DatabaseUrl, pool: dict[str, Any]) -> sa.Engine:
 
     @sa.event.listens_for(engine, "do_connect")
     def bound_connect(_dialect: object, _record: object, _arguments: object, parameters: dict[str, Any]) -> None:
-        parameters["timeout"] = min(parameters["timeout"], _seconds_left.get())
+        parameters["timeout"] = _bounded(parameters["timeout"])
 
     return engine
 
@@ -121,10 +135,10 @@ def transaction(engine: sa.Engine, deadline: Deadline) -> Iterator[sa.Connection
 
     Raises StoreUnavailableError for whatever the database or the way to it refuses.
     """
-    with explained_errors(), _connected(engine, deadline) as connection:
+    deadline.check()
+    with explained_errors(), _known(deadline), engine.connect() as connection:
         driver_connection = connection.connection.driver_connection
         seconds = deadline.remaining()
-        bound_silence(driver_connection, seconds + _GRACE_SECONDS)
         try:
             with connection.begin():
                 connection.execute(
@@ -143,14 +157,12 @@ def transaction(engine: sa.Engine, deadline: Deadline) -> Iterator[sa.Connection
 
 
 @contextmanager
-def _connected(engine: sa.Engine, deadline: Deadline) -> Iterator[sa.Connection]:
-    token = _seconds_left.set(deadline.remaining())
+def _known(deadline: Deadline) -> Iterator[None]:
+    token = _deadline.set(deadline)
     try:
-        connection = engine.connect()
+        yield
     finally:
-        _seconds_left.reset(token)
-    with connection:
-        yield connection
+        _deadline.reset(token)
 
 
 @contextmanager

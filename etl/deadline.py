@@ -8,6 +8,9 @@ from collections.abc import Callable
 
 from etl.errors import DeadlineExceededError, EtlError
 
+LATE_SECONDS = 2.0
+"""What may still be tried after a run's end, each time: its caller waits for 10 s more at most."""
+
 
 class Deadline:
     """A point in monotonic time, and the one switch that ends a run early from another thread.
@@ -38,6 +41,14 @@ class Deadline:
         """Seconds left, always above 0. Raises as `check` does."""
         self.check()
         return max(self._end - self._clock(), 0.001)
+
+    def left(self) -> float:
+        """Seconds left, 0 after the end. Never raises."""
+        return max(self._end - self._clock(), 0.0)
+
+    def last(self, seconds: float) -> Deadline:
+        """For what has to be tried whatever has come of the run: so many seconds, and its end is late by 2 at most."""
+        return Deadline(min(seconds, self.left() + LATE_SECONDS))
 
     def bound(self, seconds: float) -> float:
         """`seconds`, or what is left where that is less. Raises as `check` does."""

@@ -68,7 +68,7 @@ class LeaseKeeper:
 
     def _renew(self) -> None:
         try:
-            self._run_log.renew(Deadline(_CALL_SECONDS))
+            self._run_log.renew(self._deadline.last(_CALL_SECONDS))
         except AlreadyRunningError as error:
             self._deadline.cancel(error)
         except EtlError as error:

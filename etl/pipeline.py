@@ -42,7 +42,7 @@ from etl.transform import Summary, fold_events, fold_sales, summarise
 
 T = TypeVar("T")
 RECORDING_SECONDS = 15.0
-"""How long the ledger may take to note how a run ended, whose own time may be up."""
+"""How long the ledger may take to note how a run ended; less where the run's own time is up."""
 _LOAD_FAILED = {"postgres": "Postgres load failed", "bigquery": "BigQuery load failed"}
 
 
@@ -75,7 +75,7 @@ def run_etl_once(settings: Settings | None = None, options: RunOptions | None = 
         try:
             job.execute()
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets one of our errors
-            failure = error if isinstance(error, EtlError) else unexpected_error(error)
+            failure = job.judge(error)
             failure.run_id = run.run_id
             log_error(
                 "ETL job failed",
@@ -127,10 +127,16 @@ class _Job:
             with LeaseKeeper(self._run_log, self._deadline, self._options.is_terminating, self._record_failure):
                 self._work()
         except Exception as error:
-            self._record_failure(error if isinstance(error, EtlError) else unexpected_error(error))
+            self._record_failure(self.judge(error))
             raise
         self._run.status = "success"
         self._record(self._run)
+
+    def judge(self, error: Exception) -> EtlError:
+        """The error to tell. A store that kept silent until the run's time was up is why that was exceeded."""
+        if isinstance(error, StoreUnavailableError) and not self._deadline.left():
+            return DeadlineExceededError(str(error), **error.details)
+        return error if isinstance(error, EtlError) else unexpected_error(error)
 
     def _work(self) -> None:
         summary = self._gather()
@@ -236,10 +242,6 @@ class _Job:
 
     def _raise_failed(self, reasons: str) -> None:
         stores = {name: result.status for name, result in self.report.stores.items()}
-        try:
-            self._deadline.check()
-        except DeadlineExceededError:
-            raise DeadlineExceededError(reasons, stores=stores) from None
         raise LoadFailedError(reasons, stores=stores)
 
     def _loaders(self, summary: Summary) -> dict[str, Callable[[], LoadResult]]:
@@ -303,7 +305,7 @@ class _Job:
         )
         rejects = [reject for tally in self._tallies.values() for reject in tally.rejects]
         try:
-            self._run_log.finish(ended, rejects, Deadline(RECORDING_SECONDS))
+            self._run_log.finish(ended, rejects, self._deadline.last(RECORDING_SECONDS))
         except StoreUnavailableError as error:
             log_error("ETL run not recorded", error=str(error))
 

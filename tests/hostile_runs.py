@@ -4,9 +4,9 @@ import io
 import multiprocessing
 import time
 from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from typing import Any
 
 from etl.errors import EtlError
@@ -31,11 +31,29 @@ class Outcome:
     log: str
 
 
-def processes(at_once: int) -> ProcessPoolExecutor:
-    """Where `run` is to be called: each call gets a new process, in which all that it imports is there already."""
+def run_apart(env: Mapping[str, str], seconds: float = 60.0) -> Outcome:
+    """What `run` says in a new process, in which all that it imports is there already.
+
+    Raises TimeoutError where it doesn't end in time.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
-    return ProcessPoolExecutor(at_once, mp_context=context, max_tasks_per_child=1)
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_tell, args=(sender, dict(env)), daemon=True)
+    process.start()
+    sender.close()
+    try:
+        if not receiver.poll(seconds):
+            raise TimeoutError(f"the run hadn't ended after {seconds:g} s")
+        outcome: Outcome = receiver.recv()
+        return outcome
+    finally:
+        process.kill()
+        process.join()
+
+
+def _tell(sender: Connection, env: Mapping[str, str]) -> None:
+    sender.send(run(env))
 
 
 def run(env: Mapping[str, str]) -> Outcome:
