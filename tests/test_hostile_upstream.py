@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from decimal import Decimal
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.hostile_answers import HOSTILE, SALE
-from tests.hostile_runs import Outcome, processes, run
+from tests.hostile_runs import Outcome, run, run_apart
 from tests.oracle import bigquery_tables, postgres_tables
 from tests.sandbox.bigquery import BigQueryEmulator
 from tests.sandbox.http_stand_in import Answer, HttpStandIn, Request, json_answer
@@ -44,10 +45,10 @@ def played(postgres_server: EmbeddedPostgres) -> Iterator[dict[str, Played]]:
     """Each hostile answer, and the benign one, met by a run in a process and with a database of its own."""
     deadlines = {BENIGN: 25.0} | {str(number): case.deadline for number, case in enumerate(HOSTILE.values())}
     databases = {path: postgres_server.create_database() for path in deadlines}
-    with HostileUpstream() as upstream, processes(AT_ONCE) as pool:
+    with HostileUpstream() as upstream, ThreadPoolExecutor(AT_ONCE) as pool:
         runs = {
             path: pool.submit(
-                run,
+                run_apart,
                 {
                     "NEST_API_BASE_URL": f"{upstream.url}/{path}",
                     "DATABASE_URL": postgres_server.url(databases[path]),
@@ -59,7 +60,7 @@ def played(postgres_server: EmbeddedPostgres) -> Iterator[dict[str, Played]]:
         kept = "SELECT reason, count(*) FROM etl_rejected_records GROUP BY reason"
         names = dict(zip(deadlines, (BENIGN, *HOSTILE), strict=True))
         yield {
-            names[path]: Played(done.result(timeout=120), dict(postgres_server.run(kept, databases[path])))
+            names[path]: Played(done.result(), dict(postgres_server.run(kept, databases[path])))
             for path, done in runs.items()
         }
     for database in databases.values():
