@@ -8,18 +8,21 @@ TERRAFORM_VENV = .venv-terraform
 TERRAFORM_INSTALLED = $(TERRAFORM_VENV)/installed
 # For `make etl` and `make test`: further arguments, such as ARGS=--dry-run or ARGS="-k postgres".
 ARGS =
+# For `make fuzz`: how many examples of each kind of input.
+EXAMPLES = 100000
 # For `make serve`: no serves the bare function, with only what the environment names.
 SANDBOX = yes
 # For `make requirements`: --upgrade takes the newest versions instead of keeping those that still fit.
 UPGRADE =
 
-.PHONY: help run serve etl test bench lint format requirements clean
+.PHONY: help run serve etl test fuzz bench lint format requirements clean
 
 help:
 	@echo "make run           the whole pipeline once, on real parts on this machine; shows what was loaded"
 	@echo "make serve         the same parts and the function, until Ctrl-C; SANDBOX=no: the function alone"
 	@echo "make etl           one run against what the environment names; ARGS=--dry-run, ARGS=--force"
 	@echo "make test          linters, types and all tests; ARGS=\"-k NAME\" for some of them"
+	@echo "make fuzz          random input, until something gives; EXAMPLES=1000, ARGS=\"-k settings\""
 	@echo "make bench         time and memory against what this machine can do; ARGS=\"--rows 1,2 --scale 0.1\""
 	@echo "make lint, format  the linters and types alone; make the code look as they want it"
 	@echo "make requirements  compile requirements*.in into requirements*.txt; UPGRADE=--upgrade"
@@ -38,6 +41,9 @@ etl: $(INSTALLED)
 # Both cores; a module's tests share its processes, so they stay together.
 test: lint $(TERRAFORM_INSTALLED)
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
+
+fuzz: $(INSTALLED)
+	FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest --numprocesses 2 tests/test_fuzz.py $(ARGS)
 
 bench: $(INSTALLED)
 	@$(BIN)/python -m tests.benchmarks $(ARGS)

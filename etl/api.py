@@ -156,7 +156,7 @@ class Api:
         try:
             response = self._get(dataset, request, tries.number)
             self._check_status(response)
-            page = read_page(self._chunks(response), decoder)
+            page = read_page(self._chunks(response), decoder, self._deadline.check)
         except (AttemptError, BodyError, *NETWORK_ERRORS) as error:
             status_code = getattr(error, "status_code", None) if response is None else response.status_code
             if response is not None:

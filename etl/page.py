@@ -177,12 +177,17 @@ def _identifier(value: object) -> str | int | None:
     return value if type(value) is str or type(value) is int else None
 
 
-def read_page(chunks: Iterator[bytes], decoder: ItemDecoder[ItemT]) -> Page[ItemT]:
-    """A page out of the chunks of its body. Raises BodyError here or, for a large body, out of `batches`."""
+def read_page(
+    chunks: Iterator[bytes], decoder: ItemDecoder[ItemT], check: Callable[[], None] = lambda: None
+) -> Page[ItemT]:
+    """A page out of the chunks of its body. Raises BodyError here or, for a large body, out of `batches`.
+
+    `check` is called before each batch, and may raise: a body of oddities can take a second for each MiB.
+    """
     body = _Body(chunks)
     body.fill(WHOLE_PAGE_BYTES)
     page: Page[ItemT] = Page(iter(()))
-    page.batches = _batches(body, page, decoder)
+    page.batches = _batches(body, page, decoder, check)
     if body.is_complete:
         page.batches = iter(list(page.batches))
         page.is_whole = True
@@ -211,11 +216,14 @@ class _Body:
         self.data = b"".join(parts) if len(parts) > 1 else self.data
 
 
-def _batches(body: _Body, page: Page[ItemT], decoder: ItemDecoder[ItemT]) -> Iterator[Batch[ItemT]]:
+def _batches(
+    body: _Body, page: Page[ItemT], decoder: ItemDecoder[ItemT], check: Callable[[], None]
+) -> Iterator[Batch[ItemT]]:
     start = _find_items(body)
     prefix = body.data[:start]
     body.data = body.data[start - 1 :]
     while True:
+        check()
         batch, rest, ended = _next_batch(body, decoder)
         if body.owes_item and not len(batch):
             raise BodyError("is no JSON: its list of items ends with a comma")

@@ -1,14 +1,24 @@
 """What the property tests share: hypothesis' profile, and JSON as an upstream may send it."""
 
 import json
+import os
 from typing import Any
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 # The same examples in each run: a red test is red again, and no run takes longer than the one before it.
 settings.register_profile("veritix", deadline=None, derandomize=True, max_examples=150)
 settings.load_profile("veritix")
+FUZZ_EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "0"))
+FUZZED = settings(
+    max_examples=FUZZ_EXAMPLES or 500,
+    derandomize=not FUZZ_EXAMPLES,
+    print_blob=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+"""How the fuzzing tests play: 500 examples, always the same, or as many others as FUZZ_EXAMPLES says."""
 
 NUMBER_TEXTS = st.one_of(
     st.integers().map(str),

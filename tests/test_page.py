@@ -382,8 +382,10 @@ def test_costly_bodies(body: bytes, message: str | None) -> None:
 def test_items_that_are_read_one_by_one_come_in_batches() -> None:
     """However many there are on a page: a list of what is no object takes no more memory than a list of objects."""
     body = b"[0" + b",0" * 120_000 + b"]"
-    taken = read_page(iter([body]), ItemDecoder(SaleItem))
+    calls: list[None] = []
+    taken = read_page(iter([body]), ItemDecoder(SaleItem), lambda: calls.append(None))
     assert [len(batch.items) for batch in taken.batches] == [50_000, 50_000, 20_001]
+    assert len(calls) == 3  # the run's deadline is looked at as often
 
 
 def test_huge_text() -> None:
