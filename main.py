@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -23,6 +26,7 @@ from etl.settings import FALSE, TRUE, Settings
 
 PARAMETERS = ("dry_run", "force")
 MAX_BODY_BYTES = 65_536
+BODY_SECONDS = 5.0
 RUNS_SHOWN = 20
 LEDGER_SECONDS = 15.0
 """How long `/runs` and `/metrics` may wait for the ledger."""
@@ -33,11 +37,21 @@ def run_etl(request: flask.Request) -> flask.Response:
     """Answer one request: `POST /` or `GET /` runs the pipeline, the other routes look and change nothing."""
     configure_logs()
     try:
-        return _handler(request)(request)
+        response = _handler(request)(request)
     except EtlError as error:
-        return _problem(error)
+        response = _problem(error)
     except Exception as error:  # noqa: BLE001 - the framework would answer with a page of its own
-        return _problem(unexpected_error(error))
+        response = _problem(unexpected_error(error))
+    if "gunicorn.socket" in request.environ and _may_have_more(request, response):
+        # The server would wait for the rest, in one of its few threads, for as long as the caller likes.
+        _stop_reading(request.environ["gunicorn.socket"])
+    return response
+
+
+def _may_have_more(request: flask.Request, response: flask.Response) -> bool:
+    """Whether there may be body that nobody has read: only `/` reads any, and not the whole of what it refuses."""
+    has_body = bool(request.content_length) or "Transfer-Encoding" in request.headers
+    return has_body and (request.path != "/" or 400 <= response.status_code < 500)
 
 
 def _handler(request: flask.Request) -> Callable[[flask.Request], flask.Response]:
@@ -76,7 +90,7 @@ def _health(_: flask.Request) -> flask.Response:
 
 def _metrics(_: flask.Request) -> flask.Response:
     totals = _ledger(_settings()).totals(Deadline(LEDGER_SECONDS))
-    return flask.Response(format_metrics(totals), content_type=CONTENT_TYPE)
+    return _respond(format_metrics(totals), 200, CONTENT_TYPE)
 
 
 def _runs(_: flask.Request) -> flask.Response:
@@ -117,9 +131,11 @@ def _parameters(request: flask.Request) -> dict[str, bool]:
 
 
 def _body(request: flask.Request) -> tuple[tuple[str, Any], ...]:
-    text = request.stream.read(MAX_BODY_BYTES + 1)
+    text = _read_body(request)
     if len(text) > MAX_BODY_BYTES:
         raise BadRequestError(f"the body has more than {MAX_BODY_BYTES} bytes: leave it empty, or write parameters")
+    if len(text) < min(request.content_length or 0, MAX_BODY_BYTES):
+        raise BadRequestError(f"the body broke off, or took more than {BODY_SECONDS:.0f} s: send it whole")
     text = text.strip()
     if not text:
         return ()
@@ -131,6 +147,29 @@ def _body(request: flask.Request) -> tuple[tuple[str, Any], ...]:
     if not isinstance(body, tuple):
         raise BadRequestError('the body is no JSON object: leave it empty, or write such as {"dry_run": true}')
     return body
+
+
+def _read_body(request: flask.Request) -> bytes:
+    """The body, or its beginning; what there is of it after 5 s."""
+    connection = request.environ.get("gunicorn.socket")
+    if connection is None:
+        return request.stream.read(MAX_BODY_BYTES + 1)
+    # The server itself waits for each further byte without end.
+    watch = threading.Timer(BODY_SECONDS, _stop_reading, [connection])
+    watch.start()
+    try:
+        return request.stream.read(MAX_BODY_BYTES + 1)
+    except Exception:  # noqa: BLE001 - the server's own errors, of which it has many
+        raise BadRequestError(
+            f"the body broke off, took more than {BODY_SECONDS:.0f} s, or isn't sent as HTTP has it: send it whole"
+        ) from None
+    finally:
+        watch.cancel()
+
+
+def _stop_reading(connection: socket.socket) -> None:
+    with suppress(OSError):  # the caller has gone
+        connection.shutdown(socket.SHUT_RD)
 
 
 def _boolean(name: str, value: Any) -> bool:
@@ -173,7 +212,14 @@ def _problem(error: EtlError) -> flask.Response:
 
 
 def _json(body: Any, status: int = 200, content_type: str = "application/json") -> flask.Response:
-    return flask.Response(json.dumps(body, default=_plain) + "\n", status, content_type=content_type)
+    return _respond(json.dumps(body, default=_plain) + "\n", status, content_type)
+
+
+def _respond(text: str, status: int, content_type: str) -> flask.Response:
+    """As a stream: of any other answer functions-framework first reads the request to its end, however long it is."""
+    content = text.encode()
+    headers = {"Content-Length": str(len(content))}
+    return flask.Response(iter((content,)), status, headers, content_type=content_type)
 
 
 def _plain(value: Any) -> str:
