@@ -129,7 +129,7 @@ def _read_wait(text: str, now: datetime) -> float | None:
         return float(text[:12])
     try:
         return max((parsedate_to_datetime(text) - now).total_seconds(), 0.0)
-    except (ValueError, TypeError):  # TypeError: a date without a zone
+    except (ValueError, TypeError, OverflowError):  # TypeError: a date without a zone; OverflowError: one far off
         return None
 
 

@@ -171,6 +171,8 @@ HEADERS = [
     pytest.param({"Retry-After-short": "1", "Retry-After-long": "40", "Retry-After": "9"}, 40, id="the longest"),
     pytest.param({"RETRY-AFTER-MEDIUM": "3", "Retry-After": "soon"}, 3, id="beside garbage"),
     pytest.param({"Retry-After": "9" * 4000}, 999_999_999_999, id="far too long"),
+    pytest.param({"Retry-After": "Mon, 01 Jan 99999999999 00:00:00 GMT"}, None, id="year beyond an int"),
+    pytest.param({"Retry-After": "Mon, 01 Jan 2027 00:00:00 +99999999999999"}, None, id="offset beyond an int"),
     *(
         pytest.param({"Retry-After": text}, None, id=repr(text))
         for text in ("", "soon", "-1", "1.5", "1e3", "+5", "5s", "٣", "²", "Mon, 99 Nov 2026 12:00:30 GMT", ",")
