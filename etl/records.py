@@ -21,6 +21,8 @@ AMOUNT_LIMIT = 10**29 * NANO
 INT64_LIMIT = 2**63
 MAX_ID_BYTES = 1000
 """What fits into an index entry of PostgreSQL with room to spare (its limit is 2,704 bytes)."""
+MAX_NAME_CHARACTERS = 10_000
+"""All names stay in memory to a run's end."""
 _CACHE_LIMIT = 4096
 """More amounts than this are read quicker than looked up: a larger dict doesn't stay in the processor's cache."""
 _NUMBER = re.compile(r"[+-]?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,9})?")
@@ -284,6 +286,8 @@ def read_event(item: EventItem) -> EventRecord | Rejected:
     name = next((n for n in names if isinstance(n, str) and not isinstance(n, NumberText) and n), None)
     if name is not None and not is_storable(name):
         return Rejected("event_name_not_text", event_id)
+    if name is not None and len(name) > MAX_NAME_CHARACTERS:
+        return Rejected("event_name_too_long", event_id)
     return EventRecord(event_id, name, item)
 
 
