@@ -109,10 +109,9 @@ class ColumnReader:
 
     def _read(self, sales: list[Any]) -> SaleColumns:
         quantities = [sale.quantity for sale in sales]
+        nanos = _nanos(_amounts(sales))
         if hasattr(sales[0], "price"):
-            nanos = _in_range(map(mul, _nanos([sale.price for sale in sales]), quantities))
-        else:
-            nanos = _nanos([sale.total_amount for sale in sales])
+            nanos = _in_range(map(mul, nanos, quantities))
         return SaleColumns(
             list(map(self._event_ids.__getitem__, map(_EVENT_ID, sales))),
             self._days([sale.sale_date for sale in sales]),
@@ -125,6 +124,15 @@ class ColumnReader:
         if not zones <= {UTC, None}:
             raise ValueError
         return list(map(self._hours.__getitem__, map(_HOUR, texts)))
+
+
+def has_plain_amounts(sales: list[Any]) -> bool:
+    """Whether the amounts of sales of one plain type are numbers or texts, as far as the decoder could tell."""
+    return not sales or set(map(type, _amounts(sales))) <= {int, str}
+
+
+def _amounts(sales: list[Any]) -> list[Any]:
+    return [sale.price for sale in sales] if hasattr(sales[0], "price") else [sale.total_amount for sale in sales]
 
 
 def _nanos(amounts: list[Any]) -> list[int]:

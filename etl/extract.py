@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 from etl.api import EVENTS, TICKET_SALES, Api, Dataset, FetchedPage
 from etl.columns import ColumnReader, SaleColumns, SaleRow, columns_of, row_of
 from etl.errors import IncompleteExtractError
-from etl.page import Batch, ItemT
+from etl.page import CUT, MAX_RECORD_CHARACTERS, Batch, ItemT
 from etl.page_stream import PageStream, not_understood
 from etl.records import (
     MISSING,
@@ -34,10 +34,8 @@ from etl.seen_ids import Id, SeenIds
 T = TypeVar("T")
 
 MAX_REJECTS_KEPT = 1000
-MAX_RECORD_CHARACTERS = 65_536
 REJECTS_CHARACTERS = 2_000_000
 """How much of a dataset's rejected records is kept in all; then the first 256 characters of each."""
-CUT = "..."
 _STANDSTILL_PAGES = 3
 _OFFSET = re.compile(r"[?&](page|offset|skip)=[0-9]")
 _NOT_AN_OBJECT = Rejected("not_an_object")

@@ -19,25 +19,33 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from etl.columns import plain_sale_type
+from etl.columns import has_plain_amounts, plain_sale_type
 from etl.records import EventItem, EventReference, NumberText, SaleItem, fields_in
 
 ITEM_KEYS = ("data", "results", "items")
 """Where the items stand, first choice first; also inside an object under one of these."""
-BATCH_BYTES = 1 << 20
+BATCH_BYTES = 1 << 18
+"""As little as this becomes 16 MiB in memory where it is made of the smallest items."""
 WHOLE_PAGE_BYTES = 4 << 20
 """A body up to this size is read to its end before its first item counts."""
 MAX_ITEM_BYTES = 16 << 20
-LENIENT_BYTES = 5 << 20
+LENIENT_BYTES = 4 << 20
 MAX_ENVELOPE_BYTES = 1 << 20
-"""What the lenient parser reads can become twenty times as large in memory: so these two are small."""
+"""What the lenient parser reads can become thirty times as large in memory: so these two are small."""
+MAX_ITEM_VALUES = 300_000
+"""Of an item that is larger than a batch: each value may take a hundred bytes."""
+KEPT_VALUES = 50_000
+KEPT_BYTES = 1 << 17
 _CUT_ATTEMPTS = 8
 _LENIENT_ITEMS = 50_000
 KEYS_SHOWN = 50
 KEY_CHARACTERS = 100
+MAX_RECORD_CHARACTERS = 65_536
+CUT = "..."
 
 # Possessive: to go back into a text of a million escapes would take a hundred bytes for each.
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[{}\[\]:,]|[^\s{}\[\]:,"]+|"', re.DOTALL)
+_TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 _BETWEEN = re.compile(rb"\}\s*,")
 _BLANK = re.compile(r"[ \t\r\n]*")
 _LENIENT = json.JSONDecoder(
@@ -77,9 +85,14 @@ class Batch(Generic[ItemT]):
         self.fields = fields_in(items or ())
         self._decoder: ItemDecoder[ItemT] = decoder
         self._items: list[ItemT | None] | None = items
+        self._length = len((items if plain is None else plain) or ())
 
     def __len__(self) -> int:
-        return len(self.items if self.plain is None else self.plain)
+        return self._length
+
+    def forget(self) -> None:
+        """Give the memory back: the items are decoded again when they are asked for."""
+        self.plain = self._items = None
 
     @property
     def items(self) -> list[ItemT | None]:
@@ -88,16 +101,22 @@ class Batch(Generic[ItemT]):
         return items
 
     def texts(self) -> list[str]:
-        """The JSON text of each item, exactly as it was sent; `...` from one on that is nested too deeply for here."""
-        text = _decode_text(self.source)
+        """The JSON text of each item, exactly as it was sent.
+
+        Of an item that is too large for the lenient parser its beginning and `CUT`, from one on that is nested too
+        deeply for here only that.
+        """
+        text = _decode_text(self.source[:LENIENT_BYTES])
         texts: list[str] = []
         with suppress(RecursionError):  # whoever asks may stand deeper in the stack than whoever decoded
             texts.extend(text[start:end] for _, start, end in _scan(text, 1))
-        return texts + ["..."] * (len(self) - len(texts))
+        if not texts and len(self.source) > LENIENT_BYTES:
+            texts.append(text[1:MAX_RECORD_CHARACTERS].lstrip() + CUT)
+        return texts + [CUT] * (len(self) - len(texts))
 
     def first_keys(self) -> list[str]:
         """The keys of the first item that is an object, for messages."""
-        values = (value for value, _, _ in _scan(_decode_text(self.source), 1))
+        values = (value for value, _, _ in _scan(_decode_text(self.source[:LENIENT_BYTES]), 1))
         with suppress(RecursionError):
             return next((shown_keys(value) for value in values if isinstance(value, dict)), [])
         return []
@@ -182,16 +201,52 @@ def read_page(
 ) -> Page[ItemT]:
     """A page out of the chunks of its body. Raises BodyError here or, for a large body, out of `batches`.
 
-    `check` is called before each batch, and may raise: a body of oddities can take a second for each MiB.
+    `check` is called before each batch is read and before it is used, and may raise: a body of oddities can take
+    seconds for each MiB.
     """
     body = _Body(chunks)
     body.fill(WHOLE_PAGE_BYTES)
     page: Page[ItemT] = Page(iter(()))
     page.batches = _batches(body, page, decoder, check)
     if body.is_complete:
-        page.batches = iter(list(page.batches))
+        batches = list(_spare(page.batches) if len(body.data) > KEPT_BYTES else page.batches)
+        page.batches = _each(batches, check)
         page.is_whole = True
     return page
+
+
+def _each(batches: list[Batch[ItemT]], check: Callable[[], None]) -> Iterator[Batch[ItemT]]:
+    for batch in batches:
+        check()
+        yield batch
+
+
+def _spare(batches: Iterator[Batch[ItemT]]) -> Iterator[Batch[ItemT]]:
+    """The batches, without the items of those that would take many times their text in memory until they are used."""
+    room = KEPT_VALUES
+    for batch in batches:
+        if batch.plain is not None:
+            is_heavy = not has_plain_amounts(batch.plain)
+        else:
+            room -= _count_values(batch.source)
+            is_heavy = room < 0
+        if is_heavy:
+            batch.forget()
+        yield batch
+
+
+def _count_values(data: bytes | memoryview) -> int:
+    """How many values some JSON has, at most."""
+    return sum(map(bytes(data).count, (b"{", b"[", b",")))
+
+
+def _has_too_many_values(data: bytes) -> bool:
+    """Whether an item that isn't complete yet has more values than it may have; what stands in texts is no value."""
+    count = _count_values(data)
+    if count > MAX_ITEM_VALUES:
+        for text in islice(_TEXT.finditer(data), MAX_ITEM_VALUES):
+            count -= _count_values(text[0])
+    return count > MAX_ITEM_VALUES
 
 
 class _Body:
@@ -245,22 +300,27 @@ def _next_batch(body: _Body, decoder: ItemDecoder[ItemT]) -> tuple[Batch[ItemT],
     """(items, what is left of the body after them, whether the list has ended)."""
     size = BATCH_BYTES
     while True:
-        found = _cut(body.data, body.is_complete, decoder)
-        if found is None and len(body.data) <= LENIENT_BYTES:
-            found = _scan_batch(body.data, body.is_complete, decoder)
+        data = body.data if len(body.data) < size + BATCH_BYTES else body.data[:size]
+        complete = body.is_complete and data is body.data
+        if size > BATCH_BYTES and _has_too_many_values(data):
+            raise BodyError(f"has an item of more than {MAX_ITEM_VALUES} values")
+        found = _cut(data, complete, decoder)
+        if found is None and len(data) <= LENIENT_BYTES:
+            found = _scan_batch(data, complete, decoder)
         if found is not None:
-            return found
-        if body.is_complete and len(body.data) > LENIENT_BYTES:
+            batch, end, ended = found
+            return batch, body.data[end:], ended
+        if complete and len(data) > LENIENT_BYTES:
             raise BodyError(f"has an item of more than {LENIENT_BYTES} bytes that isn't plain JSON")
-        if body.is_complete:
+        if complete:
             raise BodyError("is no JSON, or is cut short")
-        if len(body.data) > MAX_ITEM_BYTES:
+        if len(data) > MAX_ITEM_BYTES:
             raise BodyError(f"has an item of more than {MAX_ITEM_BYTES} bytes, or is no JSON")
-        size *= 2
-        body.fill(size)
+        size += max(BATCH_BYTES, size >> 2)
+        body.fill(min(size, MAX_ITEM_BYTES))
 
 
-def _cut(data: bytes, complete: bool, decoder: ItemDecoder[ItemT]) -> tuple[Batch[ItemT], bytes, bool] | None:
+def _cut(data: bytes, complete: bool, decoder: ItemDecoder[ItemT]) -> tuple[Batch[ItemT], int, bool] | None:
     """The quick way: decode up to a likely place, from the right; None where msgspec takes none of them."""
     for place, ends in _likely_cuts(data, complete):
         array = memoryview(data)[: place + 1] if ends else data[:place] + b"]"
@@ -270,7 +330,7 @@ def _cut(data: bytes, complete: bool, decoder: ItemDecoder[ItemT]) -> tuple[Batc
             return None
         except msgspec.DecodeError:
             continue
-        return batch, data[place + 1 :], ends
+        return batch, place + 1, ends
     return None
 
 
@@ -290,7 +350,7 @@ def _likely_cuts(data: bytes, complete: bool) -> Iterator[tuple[int, bool]]:
             yield match.end() - 1, False
 
 
-def _scan_batch(data: bytes, complete: bool, decoder: ItemDecoder[ItemT]) -> tuple[Batch[ItemT], bytes, bool] | None:
+def _scan_batch(data: bytes, complete: bool, decoder: ItemDecoder[ItemT]) -> tuple[Batch[ItemT], int, bool] | None:
     """The complete way: one item after the other, as far as they go. None where not even one is there."""
     text = _decode_text(data)
     items: list[ItemT | None] = []
@@ -309,7 +369,7 @@ def _scan_batch(data: bytes, complete: bool, decoder: ItemDecoder[ItemT]) -> tup
     if not ended and is_stuck:
         return None
     consumed = text[:end].encode(errors="surrogateescape")
-    return decoder.learn(Batch(consumed + b"]", decoder, items)), data[len(consumed) + 1 :], ended
+    return decoder.learn(Batch(consumed + b"]", decoder, items)), len(consumed) + 1, ended
 
 
 def _scan(text: str, position: int) -> Iterator[tuple[Any, int, int]]:
