@@ -1,67 +1,28 @@
 """What a hostile or broken upstream may send in the place of its sales, and what the run is to make of it."""
 
 import gzip
-import itertools
 import json
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
 
-from tests.sandbox.http_stand_in import Answer
-
-MEBIBYTE = 1 << 20
-MILLION = 1_000_000
-SALE: dict[str, Any] = {"id": 1, "event_id": "e", "quantity": 2, "price": "2.50", "sale_date": "2026-11-20T10:00:00Z"}
-REFUSED, TIMED_OUT, LOADED, REJECTED = "upstream_error", "deadline_exceeded", "success", "too_many_rejects"
-
-
-@dataclass(frozen=True)
-class Hostile:
-    """`answer` makes what is sent; `code` is how the run ends, `words` stand in the error.
-
-    `sales` are read where it succeeds, and `rejected` are the reasons of what is kept aside. A run that can only end at
-    its deadline has a short one.
-    """
-
-    code: str
-    words: str
-    answer: Callable[[], Answer]
-    deadline: float = 25.0
-    sales: int = 1
-    rejected: Mapping[str, int] = field(default_factory=dict)
-
-
-def body(*pieces: bytes | Iterable[bytes], **headers: str) -> Answer:
-    """200 with these pieces one after the other, without a Content-Length unless one is given."""
-    parts = ([piece] if isinstance(piece, bytes) else piece for piece in pieces)
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Answer(200, itertools.chain.from_iterable(parts), {"Content-Type": "application/json"} | named)
-
-
-def sale(**fields: Any) -> bytes:
-    return json.dumps(SALE | fields).encode()
-
-
-def endless(piece: bytes) -> Iterator[bytes]:
-    return itertools.repeat(piece * (65_536 // len(piece) + 1))
-
-
-GZIP, ZLIB, RAW = 31, 15, -15
-
-
-def bomb(before: bytes, text: bytes, window: int = GZIP, mebibytes: int | None = 1024) -> Iterable[bytes]:
-    """`before` and so many MiB of a text (None: without end), packed as one stream that breaks off.
-
-    Its blocks don't refer to each other, so that the same one can be sent again and again.
-    """
-    packer = zlib.compressobj(9, wbits=window)
-    head = packer.compress(before) + packer.flush(zlib.Z_FULL_FLUSH)
-    block = packer.compress(text * (MEBIBYTE // max(len(text), 1))) + packer.flush(zlib.Z_FULL_FLUSH)
-    return itertools.chain([head], itertools.repeat(block) if mebibytes is None else itertools.repeat(block, mebibytes))
-
+from tests.hostile_bodies import (
+    LOADED,
+    MEBIBYTE,
+    MILLION,
+    RAW,
+    REFUSED,
+    REJECTED,
+    SALE,
+    TIMED_OUT,
+    ZLIB,
+    Hostile,
+    body,
+    bomb,
+    endless,
+    sale,
+)
 
 IN_TEXT = b'[{"id":1,"event_id":"e","note":"'
+TOO_MANY = "an item of more than 300000 values"
 TOO_LARGE, TOO_MUCH_BEFORE, TOO_MUCH_AFTER = "an item of more than", "no list of items in its first", "after its list"
 UNASKED, BROKE_OFF, NO_JSON = "wasn't asked for", "the connection broke off", "is no JSON, or is cut short"
 HOSTILE = {
@@ -148,6 +109,36 @@ HOSTILE = {
         lambda: body(b'[{"id":1,"event":' + b'{"event":' * 900 + b"1" + b"}" * 901 + b"]"),
         rejected={"event_id_missing": 1},
     ),
+    "event: a million objects deep": Hostile(
+        REFUSED,
+        "nested too deeply",
+        lambda: body(b'[{"event":' + b'{"event":' * MILLION + b"1" + b"}" * MILLION),
+    ),
+    "objects: empty ones without end": Hostile(
+        TIMED_OUT, "", lambda: body(b"[{}", endless(b",{}")), 3, rejected={"event_id_missing": 1000}
+    ),
+    "objects: half a million empty ones": Hostile(
+        REJECTED,
+        "event_id_missing: 500001",
+        lambda: body(b"[{}" + b",{}" * (MILLION // 2) + b"]"),
+        rejected={"event_id_missing": 1000},
+    ),
+    "objects: five million in an item": Hostile(
+        REFUSED, TOO_MANY, lambda: body(b"[" + sale()[:-1] + b',"x":[{}', b",{}" * 5 * MILLION, b"]}]")
+    ),
+    "objects: a million in an item that isn't plain JSON": Hostile(
+        REFUSED, TOO_MANY, lambda: body(b'[{"id":NaN,"x":[{}' + b",{}" * MILLION + b"]}]")
+    ),
+    "lists: a million in a quantity": Hostile(
+        REFUSED, TOO_MANY, lambda: body(b"[" + sale()[:-1] + b',"quantity":[[]' + b",[]" * MILLION + b"]}]")
+    ),
+    "names: a hundred of 1 MB": Hostile(
+        REJECTED,
+        "event_name_too_long: 100",
+        lambda: body(b"[", (b'{"id":%d,"name":"%b"},' % (n, b"x" * MEBIBYTE) for n in range(100)), b'{"id":"e"}]'),
+        rejected={"event_name_too_long": 100},
+        dataset="events",
+    ),
     "ids: a hundred of 1 MB": Hostile(
         LOADED,
         "",
@@ -174,6 +165,32 @@ HOSTILE = {
     "header: 1 MB": Hostile(REFUSED, "", lambda: body(b"[" + sale() + b"]", X_Long="x" * MEBIBYTE)),
     "headers: 10,000": Hostile(
         REFUSED, "", lambda: body(b"[" + sale() + b"]", **{f"X_{number}": "x" for number in range(10_000)})
+    ),
+    "header: a Link of 60,000 blanks": Hostile(
+        LOADED, "", lambda: body(b"[" + sale() + b"]", Link="<a>;x" + " " * 60_000)
+    ),
+    **{
+        f"header: to retry after {word}": Hostile(
+            REFUSED,
+            words,
+            lambda value=value: replace(body(b"", Retry_After=value), status=503),  # type: ignore[misc]
+        )
+        for word, words, value in (
+            ("60,000 digits of seconds", "asks to wait", "9" * 60_000),
+            ("a year that no calendar has", "tried 3 times", "Mon, 01 Jan 99999999999 00:00:00 GMT"),
+            ("an offset that no clock has", "tried 3 times", "Mon, 01 Jan 2027 00:00:00 +99999999999999"),
+        )
+    },
+    **{
+        f"paging: {key} of 390 digits": Hostile(
+            "incomplete_extract",
+            "",
+            lambda key=key: body(b'{"page":1,"data":[%b],"%b":%b}' % (sale(), key.encode(), b"9" * 390)),  # type: ignore[misc]
+        )
+        for key in ("total", "totalPages", "next_page")
+    },
+    "paging: a cursor of 900 KB": Hostile(
+        REFUSED, "414", lambda: body(b'{"data":[' + sale() + b'],"next_cursor":"' + b"x" * 900_000 + b'"}')
     ),
     "Content-Length: too large": Hostile(REFUSED, BROKE_OFF, lambda: body(b"[" + sale() + b"]", Content_Length="9999")),
     "Content-Length: too small": Hostile(REFUSED, NO_JSON, lambda: body(b"[" + sale() + b"]", Content_Length="9")),

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from decimal import Decimal
@@ -10,28 +10,31 @@ from typing import Any
 
 import pytest
 
-from tests.hostile_answers import HOSTILE, SALE
+from tests.hostile_answers import HOSTILE
+from tests.hostile_bodies import MEBIBYTE, SALE
 from tests.hostile_runs import Outcome, run, run_apart
 from tests.oracle import bigquery_tables, postgres_tables
 from tests.sandbox.bigquery import BigQueryEmulator
 from tests.sandbox.http_stand_in import Answer, HttpStandIn, Request, json_answer
 from tests.sandbox.postgres import EmbeddedPostgres
 
-AT_ONCE = 6
+AT_ONCE = 16
 """Most of a run is waiting between its attempts."""
-MEMORY = 64 << 20
+MEMORY = 64 * MEBIBYTE
 LATE_SECONDS = 5.0
 BENIGN = "benign"
+KEPT = "SELECT reason, count(*) FROM etl_rejected_records GROUP BY reason"
 
 
 class HostileUpstream(HttpStandIn):
-    """Under /NAME there is one event, and as its sales the hostile answer of that number, or a list of one sale."""
+    """Under /NUMBER there are one event and one sale, and in the place of one of them that hostile answer."""
 
     def respond(self, request: Request) -> Answer:
-        name, path = request.path.split("/")[1:]
-        if path == "events":
-            return json_answer([{"id": "e", "name": "E"}])
-        return json_answer([SALE]) if name == BENIGN else list(HOSTILE.values())[int(name)].answer()
+        name, dataset = request.path.split("/")[1:]
+        case = None if name == BENIGN else list(HOSTILE.values())[int(name)]
+        if case is not None and case.dataset == dataset:
+            return case.answer()
+        return json_answer([{"id": "e", "name": "E"}] if dataset == "events" else [SALE])
 
 
 @dataclass(frozen=True)
@@ -41,46 +44,44 @@ class Played:
 
 
 @pytest.fixture(scope="module")
-def played(postgres_server: EmbeddedPostgres) -> Iterator[dict[str, Played]]:
+def played(postgres_server: EmbeddedPostgres) -> Iterator[dict[str, Future[Played]]]:
     """Each hostile answer, and the benign one, met by a run in a process and with a database of its own."""
-    deadlines = {BENIGN: 25.0} | {str(number): case.deadline for number, case in enumerate(HOSTILE.values())}
-    databases = {path: postgres_server.create_database() for path in deadlines}
+
+    def play(path: str, seconds: float) -> Played:
+        database = postgres_server.create_database()
+        env = {
+            "NEST_API_BASE_URL": f"{upstream.url}/{path}",
+            "DATABASE_URL": postgres_server.url(database),
+            "ETL_DEADLINE_SECONDS": str(seconds),
+        }
+        try:
+            outcome = run_apart(env)
+            return Played(outcome, dict(postgres_server.run(KEPT, database)))
+        finally:
+            postgres_server.drop_database(database)
+
     with HostileUpstream() as upstream, ThreadPoolExecutor(AT_ONCE) as pool:
-        runs = {
-            path: pool.submit(
-                run_apart,
-                {
-                    "NEST_API_BASE_URL": f"{upstream.url}/{path}",
-                    "DATABASE_URL": postgres_server.url(databases[path]),
-                    "ETL_DEADLINE_SECONDS": str(seconds),
-                },
-            )
-            for path, seconds in deadlines.items()
+        runs = {BENIGN: pool.submit(play, BENIGN, 25.0)}
+        yield runs | {
+            name: pool.submit(play, str(number), case.deadline) for number, (name, case) in enumerate(HOSTILE.items())
         }
-        kept = "SELECT reason, count(*) FROM etl_rejected_records GROUP BY reason"
-        names = dict(zip(deadlines, (BENIGN, *HOSTILE), strict=True))
-        yield {
-            names[path]: Played(done.result(), dict(postgres_server.run(kept, databases[path])))
-            for path, done in runs.items()
-        }
-    for database in databases.values():
-        postgres_server.drop_database(database)
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_answer(name: str, played: dict[str, Played]) -> None:
+def test_a_hostile_answer(name: str, played: dict[str, Future[Played]]) -> None:
     """The run ends as it should, soon after its deadline at most, with at most 64 MiB more than an ordinary one; its
     log is a JSON object a line, of bounded length.
     """
-    case, outcome = HOSTILE[name], played[name].outcome
-    more = outcome.peak_bytes - played[BENIGN].outcome.peak_bytes
-    print(f"{name}: {outcome.code} after {outcome.seconds:.1f} s, {more / 2**20:+.0f} MiB")
+    case, done = HOSTILE[name], played[name].result()
+    outcome = done.outcome
+    more = outcome.peak_bytes - played[BENIGN].result().outcome.peak_bytes
+    print(f"{name}: {outcome.code} after {outcome.seconds:.1f} s, {more / MEBIBYTE:+.0f} MiB")
     assert (outcome.code, outcome.seconds < case.deadline + LATE_SECONDS) == (case.code, True), outcome.detail
     assert case.words in outcome.detail
     assert more <= MEMORY
     if case.code == "success":
         assert (outcome.answer["sales_count"], outcome.answer["total_tickets"]) == (case.sales, 2 * case.sales)
-    assert played[name].rejects == case.rejected
+    assert done.rejects == case.rejected
     assert all(isinstance(json.loads(line), dict) and len(line) < 20_000 for line in outcome.log.splitlines())
     assert len(json.dumps(outcome.answer, default=str)) < 20_000
 
