@@ -186,23 +186,10 @@ def outcomes(postgres_server: EmbeddedPostgres, bigquery_emulator: BigQueryEmula
         yield runs
 
 
-@pytest.mark.parametrize("name", HOLES)
-def test_the_deadline_ends_it(name: str, outcomes: Outcomes) -> None:
-    """With a black hole anywhere, from the first word on or in the middle, the run is `deadline_exceeded` in time."""
-    outcome = outcomes[name].result()
-    assert (outcome.code, outcome.seconds < DEADLINE + LATE_SECONDS) == ("deadline_exceeded", True), outcome
-
-
-@pytest.mark.parametrize("name", SOON)
-def test_its_own_time_out_ends_it(name: str, outcomes: Outcomes) -> None:
-    """Where a part has a time-out of its own, the run ends by that, with that part's error."""
-    outcome = outcomes[f"{name}, soon"].result()
-    assert (outcome.code, outcome.seconds < 10) == (SOON[name][0], True), outcome
-
-
+@pytest.mark.usefixtures("outcomes")
 def test_looking_at_the_ledger_is_bounded(postgres_server: EmbeddedPostgres) -> None:
     """`/runs` and `/metrics` are 503 within their 15 s while the database is a black hole, from the start or from a
-    moment on, and answer again afterwards; `/health` doesn't know.
+    moment on, and answer again afterwards; `/health` doesn't know. The runs below go on meanwhile.
     """
     with BlackHole(postgres_server.port) as way:
         postgres_server.create_role("watcher", PASSWORD)
@@ -218,3 +205,17 @@ def test_looking_at_the_ledger_is_bounded(postgres_server: EmbeddedPostgres) -> 
             assert function.call("GET", "/health").status_code == 200
             way.is_open.set()
             assert function.call("GET", "/runs").json() == {"runs": []}
+
+
+@pytest.mark.parametrize("name", HOLES)
+def test_the_deadline_ends_it(name: str, outcomes: Outcomes) -> None:
+    """With a black hole anywhere, from the first word on or in the middle, the run is `deadline_exceeded` in time."""
+    outcome = outcomes[name].result()
+    assert (outcome.code, outcome.seconds < DEADLINE + LATE_SECONDS) == ("deadline_exceeded", True), outcome
+
+
+@pytest.mark.parametrize("name", SOON)
+def test_its_own_time_out_ends_it(name: str, outcomes: Outcomes) -> None:
+    """Where a part has a time-out of its own, the run ends by that, with that part's error."""
+    outcome = outcomes[f"{name}, soon"].result()
+    assert (outcome.code, outcome.seconds < 10) == (SOON[name][0], True), outcome
