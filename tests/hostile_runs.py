@@ -60,7 +60,7 @@ def run(env: Mapping[str, str]) -> Outcome:
     """One run with this environment, in this process."""
     started = time.monotonic()
     with redirect_stdout(io.StringIO()) as log:
-        configure_logs()
+        configure_logs("INFO")
         try:
             report = run_etl_once(Settings.from_env(env))
             code, detail, answer = report.status, "", report.to_json()
