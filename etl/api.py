@@ -18,8 +18,9 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type
 from etl.bounded_answers import BoundedAdapter
 from etl.deadline import Deadline
 from etl.errors import UpstreamError
+from etl.items import Batch, BodyError, ItemDecoder, ItemT
 from etl.logs import log_info
-from etl.page import Batch, BodyError, ItemDecoder, ItemT, Page, read_page
+from etl.page import Page, read_page
 from etl.pagination import Origins, PageRequest, declared_total
 from etl.records import EventItem, SaleItem
 from etl.retry import NETWORK_ERRORS, AttemptError, Tries, Verdict, classify, explain, reason_of, retry_after

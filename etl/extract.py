@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 from etl.api import EVENTS, TICKET_SALES, Api, Dataset, FetchedPage
 from etl.columns import ColumnReader, SaleColumns, SaleRow, columns_of, row_of
 from etl.errors import IncompleteExtractError
-from etl.page import CUT, MAX_RECORD_CHARACTERS, Batch, ItemT
+from etl.items import CUT, MAX_RECORD_CHARACTERS, Batch, ItemT
 from etl.page_stream import PageStream, not_understood
 from etl.records import (
     MISSING,

@@ -6,7 +6,7 @@ import json
 
 from etl.errors import SchemaDriftError, SuspiciousExtractError, TooManyRejectsError
 from etl.extract import Tally
-from etl.page import KEYS_SHOWN, shown_keys
+from etl.items import KEYS_SHOWN, shown_keys
 from etl.records import CANDIDATES, UNREADABLE, EventItem, SaleItem
 from etl.stores import StoredTickets
 from etl.transform import Summary

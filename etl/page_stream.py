@@ -14,7 +14,7 @@ from typing import Generic
 
 from etl.api import Api, Dataset, FetchedPage
 from etl.errors import IncompleteExtractError, UpstreamError
-from etl.page import ItemDecoder, ItemT
+from etl.items import ItemDecoder, ItemT
 from etl.pagination import Next, PageRequest, next_page, understood_forms, unknown_paging
 
 _SMOOTHING = 0.3

@@ -13,7 +13,7 @@ import urllib3
 from requests.exceptions import SSLError
 from tenacity import RetryCallState
 
-from etl.page import BodyError
+from etl.items import BodyError
 
 MAX_ATTEMPTS = 3
 MAX_THROTTLES = 10

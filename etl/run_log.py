@@ -16,7 +16,7 @@ from etl.database import sqlstate_of, transaction
 from etl.deadline import Deadline
 from etl.errors import AlreadyRunningError
 from etl.extract import MAX_REJECTS_KEPT, RejectedItem
-from etl.page import CUT
+from etl.items import CUT
 from etl.postgres import create_tables
 
 LEASE_SECONDS = 90

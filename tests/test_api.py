@@ -19,7 +19,7 @@ import pytest
 from etl.api import TICKET_SALES, Api, Token
 from etl.deadline import Deadline
 from etl.errors import ConfigurationError, DeadlineExceededError, TerminatedError, UpstreamError
-from etl.page import ItemDecoder
+from etl.items import ItemDecoder
 from etl.pagination import PageRequest
 from etl.records import SaleItem
 from tests.sandbox.http_shell import HttpServer

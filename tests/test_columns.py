@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etl.columns import ColumnReader, SaleColumns, SaleRow, columns_of, row_of
-from etl.page import Batch, ItemDecoder, read_page
+from etl.items import Batch, ItemDecoder
+from etl.page import read_page
 from etl.records import CANDIDATES, Rejected, SaleItem, sale_reader
 from tests.strategies import DATE_TEXTS, JSON_VALUES, NUMBER_TEXTS, items
 

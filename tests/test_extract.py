@@ -16,7 +16,7 @@ from etl import extract
 from etl.api import BrokenPageError
 from etl.errors import IncompleteExtractError, UpstreamError
 from etl.extract import RejectedItem, Tally
-from etl.page import CUT
+from etl.items import CUT
 from etl.seen_ids import SeenIds
 from etl.transform import fold_events
 from tests.sandbox.cursors import Order

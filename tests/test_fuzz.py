@@ -20,7 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etl.errors import ConfigurationError, EtlError
-from etl.page import BodyError, ItemDecoder, read_page
+from etl.items import BodyError, ItemDecoder
+from etl.page import read_page
 from etl.pagination import Origins, PageRequest, declared_total, next_page, unknown_paging
 from etl.records import EventItem, Rejected, SaleItem, read_event, sale_reader
 from etl.settings import ENVIRONMENT, PLATFORM_TIMEOUT, Settings

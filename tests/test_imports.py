@@ -70,7 +70,9 @@ def test_import_main() -> None:
 PURE = {
     "records": {"records"},
     "columns": {"columns", "records"},
-    "page": {"page", "columns", "records"},
+    "items": {"items", "columns", "records"},
+    "envelope": {"envelope", "items", "columns", "records"},
+    "page": {"page", "envelope", "items", "columns", "records"},
     "pagination": {"pagination", "records", "errors"},
     "transform": {"transform", "columns", "records", "errors"},
     "tables": {"tables", "records"},
@@ -98,7 +100,7 @@ LAYERS = (
     {"pipeline", "report", "guards", "lease", "metrics"},
     {"extract", "page_stream", "transform", "postgres", "bigquery", "bigquery_sql", "run_log", "stores"},
     {"api", "retry", "pagination", "page", "records", "tables", "seen_ids", "secret_manager", "database"}
-    | {"cloud_sql", "bigquery_client", "bounded_answers", "columns"},
+    | {"cloud_sql", "bigquery_client", "bounded_answers", "columns", "items", "envelope"},
     {"settings", "database_url", "deadline", "errors", "logs"},
 )  # fmt: skip
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}

@@ -3,8 +3,8 @@
 import json
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext, suppress
+from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import pytest
@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etl import page
-from etl.page import CUT, BodyError, ItemDecoder, Page, read_page
-from etl.records import EventItem, NumberText, SaleItem
+from etl.items import BodyError, ItemDecoder
+from etl.page import Page, read_page
+from etl.records import SaleItem
 from tests.strategies import NESTED_VALUES
 
 Knobs = tuple[int, int]
@@ -130,12 +131,6 @@ def test_shapes(prefix: bytes, suffix: bytes, envelope: dict[str, Any], knobs: K
         items = [repr(SaleItem(id=json.loads(source)["id"])) for source in sources]
         for size in CHUNK_SIZES:
             assert read(body, size, knobs) == Read(items, sources, envelope, len(sources))
-
-
-def test_envelope_keeps_numbers_apart_from_text() -> None:
-    """A float of the envelope is its text, of a type of its own."""
-    envelope = read(b'{"a":1.5,"b":"1.5","data":[]}').envelope
-    assert [type(value) for value in envelope.values()] == [NumberText, str]
 
 
 # The JSON of an item, and what is read of it: its id, or None in the place of an item that is no object.
@@ -422,36 +417,3 @@ def test_huge_text() -> None:
     body = b'[{"id":1,"note":"%s"},{"id":2}]' % (b"},{ab" * 2_000_000)
     found = read(body, 1 << 18)
     assert (found.items, found.item_count) == ([repr(SaleItem(id=1)), repr(SaleItem(id=2))], 2)
-
-
-def test_texts_of_what_is_nested_deeply() -> None:
-    """Asked for deeper in the stack than where the batch was decoded: the texts up to there, and no error."""
-
-    def deeper(frames: int, call: Callable[[], list[str]]) -> list[str]:
-        return deeper(frames - 1, call) if frames else call()
-
-    for depth in range(2_000, 0, -5):
-        deep = b'{"id":2,"x":' + b"[" * depth + b"]" * depth + b"}"
-        with suppress(BodyError):
-            (batch,) = read_page(iter([b"[" + ONE + b"," + deep + b"]"]), ItemDecoder(SaleItem)).batches
-            break
-    first, second = deeper(40, batch.texts)
-    assert first == ONE.decode()
-    assert second in (CUT, deep.decode())  # from Python 3.12 on frames don't count
-    assert deeper(40, batch.first_keys) == ["id"]
-
-
-def test_texts_of_what_is_large() -> None:
-    """Of an item that is larger than what the lenient parser takes, its beginning, as far as it would be kept."""
-    large = b'{"id":1,"note":"%b"}' % (b"x" * 5_000_000)
-    first, second = read(b"[ " + large + b",{}]", 1 << 18).texts
-    assert first == large[:65_534] + CUT.encode()
-    assert second in (b"{}", CUT.encode())
-
-
-def test_first_keys() -> None:
-    """The keys of a batch's first object, as they were sent; none where there is no object."""
-    decoder = ItemDecoder(EventItem)
-    for body, keys in ((b'[1,{"b":1,"a":{"c":2}},{"d":1}]', ["b", "a"]), (b"[1]", []), (b"[{}]", [])):
-        (batch,) = read_page(iter([body]), decoder).batches
-        assert batch.first_keys() == keys

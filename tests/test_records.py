@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 
 from etl import records
-from etl.page import ItemDecoder, read_page
+from etl.items import ItemDecoder
+from etl.page import read_page
 from etl.records import (
     MISSING,
     SENT,

@@ -16,7 +16,7 @@ from requests.structures import CaseInsensitiveDict
 from tenacity import Retrying, retry_if_exception_type
 
 from etl.errors import DeadlineExceededError
-from etl.page import BodyError
+from etl.items import BodyError
 from etl.retry import AttemptError, Tries, Verdict, classify, explain, reason_of, retry_after
 from tests.strategies import JSON_VALUES
 

@@ -15,7 +15,7 @@ from etl.database import transaction
 from etl.deadline import Deadline
 from etl.errors import AlreadyRunningError, StoreUnavailableError
 from etl.extract import MAX_REJECTS_KEPT, RejectedItem
-from etl.page import CUT, MAX_RECORD_CHARACTERS
+from etl.items import CUT, MAX_RECORD_CHARACTERS
 from etl.run_log import MemoryRunLog, PostgresRunLog, Run, RunLog, RunTotals, run_log_for
 from tests.summaries import MORNING, PostgresStore, rows_of, summary_of
 

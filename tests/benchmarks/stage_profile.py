@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
 from etl.columns import ColumnReader, SaleColumns, SaleRow, columns_of, row_of
-from etl.page import Batch, ItemDecoder, read_page
+from etl.items import Batch, ItemDecoder
+from etl.page import read_page
 from etl.records import SaleItem, sale_reader
 from etl.seen_ids import SeenIds
 from etl.tables import TABLES

@@ -1,0 +1,54 @@
+"""Where the list of items begins, and what stands around it."""
+
+import pytest
+
+from etl.envelope import items_start, read_envelope
+from etl.items import BodyError
+from etl.records import NumberText
+
+STARTS = [
+    pytest.param(b" [", 2, id="bare array"),
+    pytest.param(b'{"data":[', 9, id="under an item key"),
+    pytest.param(b'{"a":[[1],{"data":[]}],"items":[', 32, id="other lists before"),
+    pytest.param(b'{"data":{"total":1,"results":[', 30, id="under two item keys"),
+    pytest.param(b'{"data":"[","items":[', 21, id="a bracket in a text"),
+    pytest.param(b'{"x":"\\"data\\":[","data":[', 26, id="escapes in a text"),
+    pytest.param(b"", None, id="nothing yet"),
+    pytest.param(b'{"data"', None, id="a key"),
+    pytest.param(b'{"data":{"x":1,', None, id="half an object"),
+    pytest.param(b'{"data":"[', None, id="half a text"),
+]
+
+
+@pytest.mark.parametrize(("beginning", "start"), STARTS)
+def test_items_start(beginning: bytes, start: int | None) -> None:
+    """The place behind the list's bracket, however much follows; None as long as it can't be told."""
+    assert items_start(beginning) == start
+    if start is not None:
+        assert items_start(beginning + b"]" * 9) == start
+        assert items_start(beginning[:-1]) is None
+
+
+def test_envelope_keeps_numbers_apart_from_text() -> None:
+    """A float of the envelope is its text, of a type of its own."""
+    envelope = read_envelope(b'{"a":1.5,"b":"1.5","data":[]}')
+    assert [(key, type(value)) for key, value in envelope.items()] == [("a", NumberText), ("b", str)]
+
+
+def test_inner_keys_win() -> None:
+    """What stands inside the object that holds the items is kept beside the outer keys, and before them."""
+    envelope = read_envelope(b'{"total":1,"page":2,"data":{"items":[],"total":3}}')
+    assert envelope == {"total": 3, "page": 2}
+
+
+TWO_LISTS = [
+    pytest.param(b'{"items":[],"data":[]}', "items|data", id="side by side"),
+    pytest.param(b'{"data":{"items":[],"results":[1]}}', "results and items", id="inside"),
+]
+
+
+@pytest.mark.parametrize(("text", "keys"), TWO_LISTS)
+def test_one_list_only(text: bytes, keys: str) -> None:
+    """Lists under two item keys are refused: which of them are the items would be a guess."""
+    with pytest.raises(BodyError, match=f"has lists under .*({keys})"):
+        read_envelope(text)
