@@ -5,7 +5,6 @@ prints the decorator that replays it.
 """
 
 import json
-import logging
 import re
 from collections.abc import Iterator
 from contextlib import suppress
@@ -14,7 +13,6 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import flask.testing
-import functions_framework
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,8 +23,8 @@ from etl.page import read_page
 from etl.pagination import Origins, PageRequest, declared_total, next_page, unknown_paging
 from etl.records import EventItem, Rejected, SaleItem, read_event, sale_reader
 from etl.settings import ENVIRONMENT, PLATFORM_TIMEOUT, Settings
+from tests.application import application_client
 from tests.strategies import DATE_TEXTS, FUZZED, NESTED_VALUES, NUMBER_TEXTS
-from tests.test_main import MAIN
 
 TODAY = date(2026, 11, 24)
 ZONES = (UTC, ZoneInfo("Europe/Berlin"), ZoneInfo("Pacific/Kiritimati"), ZoneInfo("America/St_Johns"))
@@ -163,16 +161,9 @@ def test_settings(env: dict[str, str], secrets: dict[str, str]) -> None:
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[flask.testing.FlaskClient]:
-    """The function without any setting: whatever is asked, no run begins."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in (*ENVIRONMENT, PLATFORM_TIMEOUT):
-            patch.delenv(name, raising=False)
-        handlers, level = list(logging.root.handlers), logging.root.level
-        application: flask.Flask = functions_framework.create_app("run_etl", str(MAIN), "http")  # type: ignore[no-untyped-call] # has no types
-        with application.test_client() as client:
-            yield client
-        logging.root.handlers[:] = handlers
-        logging.root.setLevel(level)
+    """Without any setting: whatever is asked, no run begins."""
+    with application_client() as client:
+        yield client
 
 
 @FUZZED

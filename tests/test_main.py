@@ -1,40 +1,28 @@
 """Routes, parameters and errors of the HTTP function, through the framework's own application."""
 
 import json
-import logging
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import flask.testing
-import functions_framework
 import pytest
 import werkzeug.test
 
+from tests.application import application_client
 from tests.sandbox.postgres import EmbeddedPostgres
 from tests.sandbox.processes import free_port
 from tests.sandbox.sample_data import plain_events, plain_sales
 from tests.sandbox.ticketing_api import TicketingApi
 from tests.sandbox.upstream_faults import Fault
 
-MAIN = Path(__file__).parents[1] / "main.py"
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 Client = flask.testing.FlaskClient
 
 
 @pytest.fixture
-def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
-    """The function without any setting."""
-    from etl.settings import ENVIRONMENT, PLATFORM_TIMEOUT
-
-    for name in (*ENVIRONMENT, PLATFORM_TIMEOUT):
-        monkeypatch.delenv(name, raising=False)
-    handlers, level = list(logging.root.handlers), logging.root.level
-    application: flask.Flask = functions_framework.create_app("run_etl", str(MAIN), "http")  # type: ignore[no-untyped-call] # has no types
-    with application.test_client() as client:
+def client() -> Iterator[Client]:
+    with application_client() as client:
         yield client
-    logging.root.handlers[:] = handlers
-    logging.root.setLevel(level)
 
 
 @pytest.fixture
