@@ -25,6 +25,7 @@ def read_secret(name: str, endpoint: str | None, deadline: Deadline) -> str:
     import requests
     from google.api_core import exceptions, retry
     from google.auth.exceptions import GoogleAuthError, TransportError
+    from google.protobuf.json_format import ParseError
 
     try:
         response = _client(endpoint).access_secret_version(
@@ -55,6 +56,8 @@ def read_secret(name: str, endpoint: str | None, deadline: Deadline) -> str:
             f"there are no credentials to read the secret {name} with ({type(error).__name__}): run as a service "
             "account, or run `gcloud auth application-default login`"
         ) from None
+    except ParseError:
+        raise UpstreamError(f"Secret Manager's answer for {name} can't be read: it is no secret version") from None
     except (exceptions.GoogleAPIError, OSError) as error:
         deadline.check()
         raise UpstreamError(f"Secret Manager can't be reached for {name}: {type(error).__name__}") from None

@@ -11,7 +11,7 @@ from etl.api import Token
 from etl.deadline import Deadline
 from etl.errors import ConfigurationError, DeadlineExceededError, UpstreamError
 from etl.secret_manager import read_secret
-from tests.sandbox.http_stand_in import HANG, LOSE_ANSWER
+from tests.sandbox.http_stand_in import HANG, LOSE_ANSWER, Answer, Request
 from tests.sandbox.sample_data import plain_sales
 from tests.sandbox.secret_manager import SecretManagerStandIn
 from tests.sandbox.ticketing_api import TicketingApi
@@ -94,6 +94,18 @@ def test_a_damaged_payload(secrets: SecretManagerStandIn) -> None:
     with pytest.raises(UpstreamError, match=f"{LATEST} arrived damaged") as caught:
         read(secrets)
     assert "t0ken" not in str(caught.value)
+
+
+@pytest.mark.parametrize("body", [b"<html>", b'{"payload": {"da'], ids=["HTML", "cut short"])
+def test_an_answer_that_is_none(body: bytes) -> None:
+    """A 200 that something in between has made, or spoilt, is an error that names the secret."""
+
+    class Spoilt(SecretManagerStandIn):
+        def respond(self, _: Request) -> Answer:
+            return Answer(200, body, {"Content-Type": "application/json"})
+
+    with Spoilt() as secrets, pytest.raises(UpstreamError, match=f"answer for {LATEST} can't be read"):
+        read(secrets)
 
 
 @pytest.mark.parametrize("fault", [500, 503, 429, LOSE_ANSWER])
