@@ -72,7 +72,25 @@ def _make_engine(settings: Settings) -> sa.Engine:
     # The driver keeps its time-out to connect for every later read.
     sa.event.listen(engine, "connect", lambda connection, _: bound_silence(connection, _IDLE_SECONDS))
     sa.event.listen(engine, "before_cursor_execute", _bound_statement)
+    _bound_ping(engine.dialect)
     return engine
+
+
+def _bound_ping(dialect: sa.Dialect) -> None:
+    """A pooled connection that has died in silence must leave time for a new one."""
+    ping = dialect.do_ping
+
+    def ping_in_time(dbapi_connection: Any) -> bool:
+        deadline = _deadline.get(None)
+        bound_silence(
+            dbapi_connection, min(_IDLE_SECONDS, max(deadline.left() / 2, 0.1) if deadline else _IDLE_SECONDS)
+        )
+        try:
+            return ping(dbapi_connection)
+        except TimeoutError:  # no error of the driver's: SQLAlchemy wouldn't take the connection for a dead one
+            return False
+
+    dialect.do_ping = ping_in_time  # type: ignore[method-assign]
 
 
 def _bounded(seconds: float) -> float:

@@ -1,5 +1,7 @@
 """Every way to PostgreSQL that DATABASE_URL can name, bounded transactions, and errors for people."""
 
+import os
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -254,6 +256,21 @@ def test_a_server_that_falls_silent_is_given_up(database_url: str, monkeypatch: 
     with transaction(engine, Deadline(10)) as connection:
         assert connection.exec_driver_sql("SELECT 1").scalar_one() == 1
     engine.dispose()
+
+
+def test_a_pooled_connection_that_has_died_in_silence(login: Login) -> None:
+    """Half of what is left goes to finding that out; the other half is for a new connection."""
+    engine = engine_of(login.url(sslmode="disable"))
+    with transaction(engine, Deadline(10)) as connection:
+        backend = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+    os.kill(backend, signal.SIGSTOP)
+    try:
+        started = time.monotonic()
+        execute(engine, Deadline(2), "SELECT 1")
+        assert 0.5 < time.monotonic() - started < 2
+    finally:
+        os.kill(backend, signal.SIGCONT)
+        engine.dispose()
 
 
 def test_a_transaction_commits_whole_or_not_at_all(database_url: str) -> None:
