@@ -71,7 +71,8 @@ def _make_engine(settings: Settings) -> sa.Engine:
         engine = sa.create_engine(f"{DRIVER}://", creator=lambda: connect(_bounded(_CONNECT_SECONDS)), **pool)
     # The driver keeps its time-out to connect for every later read.
     sa.event.listen(engine, "connect", lambda connection, _: bound_silence(connection, _IDLE_SECONDS))
-    sa.event.listen(engine, "before_cursor_execute", _bound_statement)
+    for step in ("before_cursor_execute", "commit"):
+        sa.event.listen(engine, step, _bound_statement)
     _bound_ping(engine.dialect)
     return engine
 
@@ -164,14 +165,21 @@ def transaction(engine: sa.Engine, deadline: Deadline) -> Iterator[sa.Connection
                         "SELECT set_config('statement_timeout', :timeout, true),"
                         " set_config('idle_in_transaction_session_timeout', '60s', true),"
                         " set_config('datestyle', 'ISO', true),"
-                        " set_config('timezone', 'UTC', true)"
+                        " set_config('timezone', 'UTC', true),"
+                        # Since PostgreSQL 17, and a little later, as it ends the connection: `statement_timeout` begins
+                        # anew with each statement, and would let the last one hold its locks for long.
+                        " (SELECT set_config(name, :limit, true) FROM pg_settings WHERE name = 'transaction_timeout')"
                     ),
-                    {"timeout": f"{max(int(seconds * 1000), 1)}ms"},
+                    {"timeout": _milliseconds(seconds), "limit": _milliseconds(seconds + _GRACE_SECONDS / 2)},
                 )
                 yield connection
         finally:
             if not connection.closed and not connection.invalidated:
                 bound_silence(driver_connection, _IDLE_SECONDS)
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{max(int(seconds * 1000), 1)}ms"
 
 
 @contextmanager

@@ -232,11 +232,12 @@ def execute(engine: sa.Engine, deadline: Deadline, *statements: str, failure: Ex
 def test_a_transaction_is_bounded_on_the_server(database_url: str) -> None:
     """Its statements stop when the run's time is up, and it may not lie idle; neither outlasts the transaction."""
     engine = engine_of(database_url)
-    asked = "SELECT current_setting('statement_timeout'), current_setting('idle_in_transaction_session_timeout')"
+    names = ("statement_timeout", "idle_in_transaction_session_timeout", "transaction_timeout")
+    asked = "SELECT " + ", ".join(f"current_setting('{name}')" for name in names)
     with transaction(engine, Deadline(7.5, clock=lambda: 0.0)) as connection:
-        assert tuple(connection.exec_driver_sql(asked).one()) == ("7500ms", "1min")
+        assert tuple(connection.exec_driver_sql(asked).one()) == ("7500ms", "1min", "8s")
     with engine.connect() as connection:
-        assert tuple(connection.exec_driver_sql(asked).one()) == ("0", "0")
+        assert tuple(connection.exec_driver_sql(asked).one()) == ("0", "0", "0")
     started = time.monotonic()
     with pytest.raises(StoreUnavailableError, match=r"57014.*longer than the run had left") as caught:
         execute(engine, Deadline(0.4), "SELECT pg_sleep(30)")
@@ -249,12 +250,25 @@ def test_a_server_that_falls_silent_is_given_up(database_url: str, monkeypatch: 
     """The client waits but little longer than the server should have taken."""
     monkeypatch.setattr("etl.database._GRACE_SECONDS", 0.3)
     engine = engine_of(database_url)
+    unbounded = [f"SET LOCAL {name} = 0" for name in ("statement_timeout", "transaction_timeout")]
     started = time.monotonic()
     with pytest.raises(StoreUnavailableError, match="can't be reached, or the connection broke off"):
-        execute(engine, Deadline(0.3), "SET LOCAL statement_timeout = 0", "SELECT pg_sleep(5)")
+        execute(engine, Deadline(0.3), *unbounded, "SELECT pg_sleep(5)")
     assert time.monotonic() - started < 3
     with transaction(engine, Deadline(10)) as connection:
         assert connection.exec_driver_sql("SELECT 1").scalar_one() == 1
+    engine.dispose()
+
+
+def test_a_transaction_ends_on_the_server_too(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its last statement has what is left, and not as much as its first one had: it would hold its locks for longer."""
+    monkeypatch.setattr("etl.database._GRACE_SECONDS", 0.4)
+    engine = engine_of(database_url)
+    with pytest.raises(StoreUnavailableError):
+        execute(engine, Deadline(1.5), "SELECT pg_sleep(1.2)", "SELECT pg_sleep(9)")
+    with transaction(engine, Deadline(10)) as connection:
+        busy = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%pg_sleep(9)'"
+        assert connection.exec_driver_sql(busy).scalar_one() == 0
     engine.dispose()
 
 
