@@ -7,7 +7,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -238,11 +238,14 @@ class _Job:
                 self._log_loaded(result)
         failed = [result for result in self.report.stores.values() if result.status == "failed"]
         if failed:
-            self._raise_failed("; ".join(str(result.error) for result in failed))
+            self._raise_failed(failed)
 
-    def _raise_failed(self, reasons: str) -> None:
+    def _raise_failed(self, failed: Sequence[LoadResult]) -> None:
+        reasons = "; ".join(str(result.error) for result in failed)
         stores = {name: result.status for name, result in self.report.stores.items()}
-        raise LoadFailedError(reasons, stores=stores)
+        # One may be given up shortly before the deadline, where the next step would have come too late.
+        is_late = any(result.is_late for result in failed)
+        raise (DeadlineExceededError if is_late else LoadFailedError)(reasons, stores=stores)
 
     def _loaders(self, summary: Summary) -> dict[str, Callable[[], LoadResult]]:
         dry_run = self._options.dry_run
@@ -314,7 +317,7 @@ def _load_store(name: str, load: Callable[[], LoadResult]) -> LoadResult:
     try:
         return load()
     except (StoreUnavailableError, ConfigurationError, DeadlineExceededError) as error:
-        return LoadResult(name, "failed", error=str(error))
+        return LoadResult(name, "failed", error=str(error), is_late=isinstance(error, DeadlineExceededError))
 
 
 def _token(settings: Settings, deadline: Deadline) -> Token:

@@ -3,6 +3,7 @@
 import gc
 import json
 import logging
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -26,7 +27,7 @@ from tests.oracle import bigquery_tables, postgres_tables, wanted_tables
 from tests.sandbox.bigquery import BigQueryEmulator
 from tests.sandbox.bigquery_front import BigQueryFront
 from tests.sandbox.cloud_sql import CloudSqlStandIn
-from tests.sandbox.http_stand_in import HANG
+from tests.sandbox.http_stand_in import HANG, Answer, Request, json_answer
 from tests.sandbox.postgres import EmbeddedPostgres
 from tests.sandbox.sample_data import plain_events, plain_sales
 from tests.sandbox.secret_manager import SecretManagerStandIn
@@ -455,3 +456,24 @@ def test_a_store_that_hangs_is_given_up_at_the_deadline(
     )
     assert row == [("failed", "failed")]
     assert run(env).status == "success"
+
+
+class UnendingLoads(BigQueryFront):
+    """Load jobs go on for ever."""
+
+    def respond(self, request: Request) -> Answer:
+        job = {"jobReference": {"projectId": "veritix-test", "jobId": "loading"}, "configuration": {"load": {}}}
+        if request.method == "PUT" or request.path.endswith("/jobs/loading"):
+            return json_answer({**job, "kind": "bigquery#job", "id": "loading", "status": {"state": "RUNNING"}})
+        return super().respond(request)
+
+
+def test_a_job_that_is_given_up_shortly_before_the_deadline(
+    env: dict[str, str], bigquery_env: dict[str, str], bigquery_emulator: BigQueryEmulator
+) -> None:
+    """The next look at it would come too late: also then it is the run's time that was too short."""
+    with UnendingLoads(bigquery_emulator.url) as front:
+        env = {**env, **bigquery_env, "BIGQUERY_EMULATOR_HOST": front.url, "ETL_DEADLINE_SECONDS": "3"}
+        error = refused(env, "deadline_exceeded")
+    assert re.search("the run's 3 s are up: BigQuery's job .* had not ended", str(error))
+    assert error.details["stores"] == {"postgres": "success", "bigquery": "failed"}
