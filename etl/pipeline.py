@@ -26,7 +26,7 @@ from etl.errors import (
     LoadFailedError,
     StoreUnavailableError,
 )
-from etl.extract import Extraction, Progress, Tally, extract_events_and_sales
+from etl.extract import Extraction, Progress, RejectedItem, Tally, extract_events_and_sales
 from etl.guards import check_rejects, check_schema, check_shrink
 from etl.lease import LeaseKeeper
 from etl.logs import LogContext, log_context, log_error, log_info, log_warning
@@ -34,7 +34,7 @@ from etl.postgres import load_postgres
 from etl.postgres import stored_tickets as stored_in_postgres
 from etl.report import RunReport
 from etl.retry import MAX_ATTEMPTS
-from etl.run_log import COUNTS, Run, RunLog, run_log_for
+from etl.run_log import COUNTS, RejectsNotKeptError, Run, RunLog, run_log_for
 from etl.secret_manager import read_secret
 from etl.settings import Settings, read_token
 from etl.stores import LoadResult
@@ -43,6 +43,7 @@ from etl.transform import Summary, fold_events, fold_sales, summarise
 T = TypeVar("T")
 RECORDING_SECONDS = 15.0
 """How long the ledger may take to note how a run ended; less where the run's own time is up."""
+_FIRST_PAUSE_SECONDS = 0.2
 _LOAD_FAILED = {"postgres": "Postgres load failed", "bigquery": "BigQuery load failed"}
 
 
@@ -122,8 +123,9 @@ class _Job:
         if self._options.dry_run:
             self._work()
             return
-        self._run_log.start(self._run, self._deadline)
         try:
+            # Also where it fails the lease may have been taken: the answer to its COMMIT can get lost.
+            self._run_log.start(self._run, self._deadline)
             with LeaseKeeper(self._run_log, self._deadline, self._options.is_terminating, self._record_failure):
                 self._work()
         except Exception as error:
@@ -307,10 +309,26 @@ class _Job:
             duration_seconds=self.seconds(),
         )
         rejects = [reject for tally in self._tallies.values() for reject in tally.rejects]
-        try:
-            self._run_log.finish(ended, rejects, self._deadline.last(RECORDING_SECONDS))
-        except StoreUnavailableError as error:
-            log_error("ETL run not recorded", error=str(error))
+        if failure := self._finish(ended, rejects):
+            log_error("ETL run not recorded", error=str(failure))
+
+    def _finish(self, run: Run, rejects: list[RejectedItem]) -> EtlError | None:
+        """Note its end and give the lease back, more than once: a database may just be starting again. Or why not."""
+        deadline, pause = self._deadline.last(RECORDING_SECONDS), _FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                # A connection that falls silent must leave time for another one.
+                self._run_log.finish(run, rejects, Deadline(deadline.remaining() / 2))
+                return None
+            except RejectsNotKeptError as error:
+                return error
+            except (StoreUnavailableError, DeadlineExceededError) as error:
+                failure = error
+            try:
+                deadline.sleep(pause)
+            except DeadlineExceededError:
+                return failure
+            pause *= 2
 
 
 def _load_store(name: str, load: Callable[[], LoadResult]) -> LoadResult:

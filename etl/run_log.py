@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import JSONB, insert
 
 from etl.database import sqlstate_of, transaction
 from etl.deadline import Deadline
-from etl.errors import AlreadyRunningError
+from etl.errors import AlreadyRunningError, StoreUnavailableError
 from etl.extract import MAX_REJECTS_KEPT, RejectedItem
 from etl.items import CUT
 from etl.postgres import create_tables
@@ -69,6 +69,10 @@ class RunTotals:
     by_status: dict[str, int]
     last: Run | None
     last_success: Run | None
+
+
+class RejectsNotKeptError(StoreUnavailableError):
+    """How the run ended is written, but not what it rejected: a second try could keep that twice."""
 
 
 class RunLog(Protocol):
@@ -136,6 +140,8 @@ class PostgresRunLog:
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
         self._fence: int | None = None
+        self._owes_rejects = False
+        """Whether this run's end was written by it, also where the answer to that got lost, and its rejects weren't."""
 
     def start(self, run: Run, deadline: Deadline) -> None:
         with transaction(self._engine, deadline) as connection:
@@ -191,12 +197,18 @@ class PostgresRunLog:
         self._write(connection, run)
 
     def finish(self, run: Run, rejects: Sequence[RejectedItem], deadline: Deadline) -> None:
+        if self._fence is None:  # it never began
+            return
         with transaction(self._engine, deadline) as connection:
             connection.execute(sa.update(LEASE).where(*self._is_mine()).values(run_id=None, expires_at=_CLOCK))
-            was_mine = self._write(connection, run)
-        if was_mine and rejects:
-            with transaction(self._engine, deadline) as connection:
-                _keep_rejects(connection, run.run_id, rejects[:MAX_REJECTS_KEPT])
+            self._owes_rejects = self._write(connection, run) or self._owes_rejects
+        if self._owes_rejects and rejects:
+            self._owes_rejects = False
+            try:
+                with transaction(self._engine, deadline) as connection:
+                    _keep_rejects(connection, run.run_id, rejects[:MAX_REJECTS_KEPT])
+            except StoreUnavailableError as error:
+                raise RejectsNotKeptError(str(error), **error.details) from None
 
     def last_runs(self, limit: int, deadline: Deadline) -> list[Run]:
         with transaction(self._engine, deadline) as connection:

@@ -16,7 +16,7 @@ from etl.deadline import Deadline
 from etl.errors import AlreadyRunningError, StoreUnavailableError
 from etl.extract import MAX_REJECTS_KEPT, RejectedItem
 from etl.items import CUT, MAX_RECORD_CHARACTERS
-from etl.run_log import MemoryRunLog, PostgresRunLog, Run, RunLog, RunTotals, run_log_for
+from etl.run_log import MemoryRunLog, PostgresRunLog, RejectsNotKeptError, Run, RunLog, RunTotals, run_log_for
 from tests.summaries import MORNING, PostgresStore, rows_of, summary_of
 
 LEASE = "SELECT fence, run_id, round(extract(epoch FROM expires_at - clock_timestamp())) FROM etl_lease"
@@ -258,6 +258,26 @@ def test_a_thousand_rejects_are_kept(store: PostgresStore) -> None:
         log.finish(ended(run, "failed", rejected_count=len(rejects)), rejects, soon())
     assert store.run("SELECT count(*), count(DISTINCT record->>'n') FROM etl_rejected_records") == [(1000, 1000)]
     assert store.run("SELECT rejected_count FROM etl_runs") == [(1005,)]
+
+
+def test_rejects_that_cannot_be_kept_are_told_and_tried_once(store: PostgresStore) -> None:
+    """The run's end is written all the same. After a try that came to nothing the rejects are still to be kept."""
+    log, rejects = started(store, run := run_of("r1")), [RejectedItem("events", "reason", "7", "{}")]
+    store.run("ALTER TABLE etl_rejected_records RENAME TO elsewhere")
+    with pytest.raises(RejectsNotKeptError, match="42P01"):
+        log.finish(ended(run), rejects, soon())
+    assert statuses(store) == {"r1": ("success", None)}
+    store.run("ALTER TABLE elsewhere RENAME TO etl_rejected_records")
+    log.finish(ended(run), rejects, soon())
+    assert store.run("SELECT count(*) FROM etl_rejected_records") == [(0,)]
+
+    log = started(store, run := run_of("r2"))
+    store.run("ALTER TABLE etl_runs RENAME TO elsewhere")
+    with pytest.raises(StoreUnavailableError, match="42P01"):
+        log.finish(ended(run), rejects, soon())
+    store.run("ALTER TABLE elsewhere RENAME TO etl_runs")
+    log.finish(ended(run), rejects, soon())
+    assert store.run("SELECT run_id FROM etl_rejected_records") == [("r2",)]
 
 
 def test_times_are_in_utc_whatever_the_database_says(store: PostgresStore) -> None:
