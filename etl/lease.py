@@ -36,6 +36,7 @@ class LeaseKeeper:
         self._deadline = deadline
         self._is_terminating = is_terminating
         self._on_termination = on_termination
+        self._terminated: TerminatedError | None = None
         self._stopped = threading.Event()
         context = contextvars.copy_context()
         self._thread = threading.Thread(target=context.run, args=(self._watch,), name="lease", daemon=True)
@@ -44,15 +45,18 @@ class LeaseKeeper:
         self._thread.start()
         return self
 
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+    def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
         self._stopped.set()
         self._thread.join()
+        if kind is None and self._terminated is not None:
+            raise self._terminated  # the run was done, but the ledger says otherwise: the answer must agree with it
 
     def _watch(self) -> None:
         renew_at = time.monotonic() + RENEW_SECONDS
         while not self._stopped.wait(_POLL_SECONDS):
             if self._is_terminating():
                 error = TerminatedError("the platform ended this instance in mid-run; the next run does it again")
+                self._terminated = error
                 self._deadline.cancel(error)
                 self._report(error)
                 return

@@ -85,7 +85,10 @@ def test_a_run_that_lost_its_lease_is_ended(store: PostgresStore) -> None:
 
 
 def test_a_termination_is_recorded_and_ends_the_run(store: PostgresStore) -> None:
-    """Once: the lease is given back and the run's row says so while the run may still hang in a wait."""
+    """Once: the lease is given back and the run's row says so while the run may still hang in a wait.
+
+    Also a run that waits for nothing more can't say then that it ended well.
+    """
     log = PostgresRunLog(store.engine)
     log.start(RUN, Deadline(20))
     deadline, terminating = Deadline(20), threading.Event()
@@ -96,7 +99,7 @@ def test_a_termination_is_recorded_and_ends_the_run(store: PostgresStore) -> Non
         ended = Run("r1", MORNING, "test", status="failed", finished_at=MORNING, error_code=error.code)
         log.finish(ended, [], Deadline(20))
 
-    with keeper(log, deadline, terminating.is_set, record):
+    def work() -> None:
         time.sleep(0.05)
         assert not is_cancelled(deadline)
         terminating.set()
@@ -104,6 +107,9 @@ def test_a_termination_is_recorded_and_ends_the_run(store: PostgresStore) -> Non
         with pytest.raises(TerminatedError, match="ended this instance"):
             deadline.check()
         wait_for(lambda: store.run("SELECT status, error_code FROM etl_runs") == [("failed", "terminated")])
+
+    with pytest.raises(TerminatedError), keeper(log, deadline, terminating.is_set, record):
+        work()
     assert len(heard) == 1
 
 
@@ -126,7 +132,7 @@ def test_a_termination_that_cannot_be_recorded_is_logged(caplog: pytest.LogCaptu
         raise StoreUnavailableError("the ledger is gone")
 
     deadline = Deadline(20)
-    with keeper(MemoryRunLog(), deadline, lambda: True, fail):
+    with pytest.raises(TerminatedError), keeper(MemoryRunLog(), deadline, lambda: True, fail):
         wait_for(lambda: "ETL termination not recorded" in caplog.text)
     assert is_cancelled(deadline)
     assert [record.__dict__["fields"] for record in caplog.records] == [{"error": "the ledger is gone"}]
