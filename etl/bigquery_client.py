@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import TimeoutError as JobTimeoutError
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from etl.deadline import Deadline
 from etl.errors import ConfigurationError, StoreUnavailableError
@@ -54,7 +55,9 @@ class Jobs:
         """Run a query to its end, and give its rows. One that writes names its `step`."""
         from google.cloud.bigquery import QueryJobConfig
 
-        job_id = None if step is None else self.job_id(step)
+        # Given an id by us, also a query that only reads: the client looks for 10 minutes for the job of one that it
+        # has given an id itself, where BigQuery says that there is one already.
+        job_id = self.job_id(step or f"read-{uuid4().hex}")
         job = self._submit(
             job_id,
             lambda: self._client.query(
@@ -94,14 +97,12 @@ class Jobs:
         seconds = self._deadline.last(BRIEF_SECONDS).remaining()
         return {"retry": DEFAULT_RETRY.with_timeout(seconds), "timeout": seconds}
 
-    def _submit(self, job_id: str | None, submit: Callable[[], Any]) -> Any:
+    def _submit(self, job_id: str, submit: Callable[[], Any]) -> Any:
         from google.api_core.exceptions import Conflict
 
         try:
             return submit()
         except Conflict:
-            if job_id is None:
-                raise
             # This run has started it before: the answer was lost, not the job.
             return self._client.get_job(job_id, retry=self.retry(), timeout=self.bound())
 

@@ -106,6 +106,15 @@ def test_a_step_runs_once_a_run(front: BigQueryFront) -> None:
     assert ids == ["veritix-etl-20260131T060000Z-1a2b-count"] * 3 + ["veritix-etl-r2-count"]
 
 
+def test_a_job_that_is_said_to_be_there_and_is_not(front: BigQueryFront) -> None:
+    """The run doesn't wait for it: also a query that only reads fails at once."""
+    front.fail(409, path="jobs?prettyPrint")
+    started = time.monotonic()
+    with pytest.raises(StoreUnavailableError, match="404"), explained_errors():
+        list(jobs_at(front.url).query("SELECT 1"))
+    assert time.monotonic() - started < 3
+
+
 def test_a_job_that_never_ends_is_cancelled_at_the_deadline(bigquery_emulator: BigQueryEmulator) -> None:
     """The run gets DeadlineExceededError when its time is up, and the job a `cancel`."""
     with EndlessFront(bigquery_emulator.url) as front:
