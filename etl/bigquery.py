@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from etl.bigquery_client import Jobs, attempt, client_for, explained_errors
+from etl.bigquery_client import Jobs, attempt, client_for, explained_errors, within
 from etl.bigquery_sql import (
     TYPES,
     Places,
@@ -50,7 +50,7 @@ def load_bigquery(
     Raises StoreUnavailableError where BigQuery refuses, or holds something else afterwards than the Summary.
     """
     started = time.perf_counter()
-    with explained_errors():
+    with explained_errors(), within(deadline):
         store = _Store(settings, deadline, run_id)
         if dry_run:
             result = store.compare(summary)
@@ -64,7 +64,7 @@ def load_bigquery(
 
 def stored_tickets(settings: Settings, scope: tuple[str, ...], deadline: Deadline) -> StoredTickets:
     """The tickets that BigQuery holds, in all and in scope; 0 where there is no table yet."""
-    with explained_errors():
+    with explained_errors(), within(deadline):
         return _Store(settings, deadline, "guard").stored_tickets(scope)
 
 

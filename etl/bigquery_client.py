@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import TimeoutError as JobTimeoutError
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from etl.deadline import Deadline
+from etl.deadline import LATE_SECONDS, Deadline
 from etl.errors import ConfigurationError, StoreUnavailableError
 from etl.logs import log_info
 from etl.settings import Settings, is_local_endpoint
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 CALL_SECONDS = 60.0
 BRIEF_SECONDS = 5.0
 _clients: dict[tuple[str | None, ...], Client] = {}
+_deadline: ContextVar[Deadline | None] = ContextVar("BigQuery's deadline", default=None)
 
 
 def client_for(settings: Settings) -> Client:
@@ -40,7 +42,30 @@ def client_for(settings: Settings) -> Client:
             credentials=AnonymousCredentials() if is_local_endpoint(endpoint) else None,  # type: ignore[no-untyped-call]
             client_options={"api_endpoint": endpoint} if endpoint else None,
         )
+        _bound_calls(_clients[key])
     return _clients[key]
+
+
+def _bound_calls(client: Client) -> None:
+    """The client itself waits for 2 minutes for a word on a query's end, whatever time-out it is given."""
+    send = client._http.send
+
+    def send_in_time(request: Any, *, timeout: float | None = None, **options: Any) -> Any:
+        deadline = _deadline.get()
+        left = CALL_SECONDS if deadline is None else deadline.left() or LATE_SECONDS
+        return send(request, timeout=min(timeout or CALL_SECONDS, left), **options)
+
+    client._http.send = send_in_time
+
+
+@contextmanager
+def within(deadline: Deadline) -> Iterator[None]:
+    """No call in here waits longer for a word from BigQuery than the run has left."""
+    token = _deadline.set(deadline)
+    try:
+        yield
+    finally:
+        _deadline.reset(token)
 
 
 class Jobs:

@@ -10,13 +10,13 @@ from google.api_core import exceptions as api
 from google.auth.exceptions import RefreshError
 from google.cloud.bigquery import ScalarQueryParameter
 
-from etl.bigquery_client import Jobs, client_for, explained_errors
+from etl.bigquery_client import Jobs, client_for, explained_errors, within
 from etl.deadline import Deadline
 from etl.errors import ConfigurationError, DeadlineExceededError, EtlError, StoreUnavailableError, TerminatedError
 from etl.settings import Settings
 from tests.sandbox.bigquery import BigQueryEmulator
 from tests.sandbox.bigquery_front import BigQueryFront
-from tests.sandbox.http_stand_in import LOSE_ANSWER, Answer, Request, json_answer
+from tests.sandbox.http_stand_in import HANG, LOSE_ANSWER, Answer, Request, json_answer
 
 PROJECT = "veritix-test"
 
@@ -124,6 +124,16 @@ def test_a_job_that_never_ends_is_cancelled_at_the_deadline(bigquery_emulator: B
         assert 1 <= time.monotonic() - started < 3
         cancels = [request.path for request in front.log if request.method == "POST"][1:]
         assert cancels == [f"/bigquery/v2/projects/{PROJECT}/jobs/veritix-etl-r1-merge/cancel"]
+
+
+def test_a_service_that_falls_silent_while_a_job_is_waited_for(front: BigQueryFront) -> None:
+    """The run goes on to its deadline, and no longer: the client's own patience is 2 minutes."""
+    front.fail(HANG, times=9, path="/queries/veritix")
+    deadline = Deadline(1)
+    started = time.monotonic()
+    with pytest.raises(StoreUnavailableError), explained_errors(), within(deadline):
+        jobs_at(front.url, deadline).query("SELECT 1", step="merge")
+    assert 1 <= time.monotonic() - started < 3
 
 
 def test_a_job_that_cannot_be_cancelled_hides_nothing(
