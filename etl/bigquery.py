@@ -6,7 +6,6 @@ import io
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from etl.bigquery_client import Jobs, attempt, client_for, explained_errors, within
@@ -210,11 +209,13 @@ class _Store:
         return True
 
     def _drop_staging(self) -> None:
-        """Best effort: what isn't dropped here expires."""
-        for table in TABLES:
-            path = self._staging_path(table)
-            drop = partial(self._client.delete_table, path, not_found_ok=True, **self._jobs.brief())
-            attempt("BigQuery staging left to expire", drop, table=path)
+        """Best effort: what isn't dropped here expires. Where one call fails, the next would only cost more time."""
+
+        def drop() -> None:
+            for table in TABLES:
+                self._client.delete_table(self._staging_path(table), not_found_ok=True, **self._jobs.brief())
+
+        attempt("BigQuery staging left to expire", drop, table=self._staging("*"))
 
     def _path(self, table: Table) -> str:
         return f"{self._dataset}.{self._names[table.name]}"
@@ -223,7 +224,10 @@ class _Store:
         return f"`{self._path(table)}`"
 
     def _staging_path(self, table: Table) -> str:
-        return f"{self._dataset}.etl_staging_{table.name}_{self._run_id.replace('-', '_')}"
+        return self._staging(table.name)
+
+    def _staging(self, name: str) -> str:
+        return f"{self._dataset}.etl_staging_{name}_{self._run_id.replace('-', '_')}"
 
     def _places(self, table: Table) -> Places:
         return Places(
