@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from google.cloud.bigquery import Table as BigQueryTable
 
 STAGING_HOURS = 6
+_STAGING = "etl_staging_"
 
 
 def load_bigquery(
@@ -86,6 +88,7 @@ class _Store:
         result = LoadResult("bigquery")
         for table in TABLES:
             self._ensure_table(table)
+        self._outdate_others()
         try:
             for table in TABLES:
                 self._stage(table, summary)
@@ -208,6 +211,19 @@ class _Store:
             return False
         return True
 
+    def _outdate_others(self) -> None:
+        """Drop what other runs have staged: they are over, or have lost the lease to this one.
+
+        One of those that wakes up late, or whose MERGE was held up on its way, then has nothing to merge any more:
+        BigQuery knows nothing of the lease.
+        """
+        # Those of other deployments in the same dataset load other tables.
+        ours = rf"{_STAGING}({'|'.join(map(re.escape, self._names.values()))})_[^_]+(_[0-9a-f]+)?"
+        bounds = {"retry": self._jobs.retry(), "timeout": self._jobs.bound()}
+        for found in self._client.list_tables(self._dataset, **bounds):
+            if re.fullmatch(ours, found.table_id):
+                self._client.delete_table(found.reference, not_found_ok=True, **bounds)
+
     def _drop_staging(self) -> None:
         """Best effort: what isn't dropped here expires. Where one call fails, the next would only cost more time."""
 
@@ -224,10 +240,10 @@ class _Store:
         return f"`{self._path(table)}`"
 
     def _staging_path(self, table: Table) -> str:
-        return self._staging(table.name)
+        return self._staging(self._names[table.name])
 
     def _staging(self, name: str) -> str:
-        return f"{self._dataset}.etl_staging_{name}_{self._run_id.replace('-', '_')}"
+        return f"{self._dataset}.{_STAGING}{name}_{self._run_id.replace('-', '_')}"
 
     def _places(self, table: Table) -> Places:
         return Places(

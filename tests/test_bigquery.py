@@ -300,6 +300,36 @@ def test_a_service_that_falls_silent_is_not_waited_for_twice(
     assert [request for request in front.log if request.method == "DELETE" and DAYS in request.path] == []
 
 
+def test_a_run_that_has_lost_its_lease_merges_nothing(store: BigQueryStore) -> None:
+    """It stood still after its last look at the lease; meanwhile another has loaded, and dropped what it had staged."""
+    store.load(BEFORE, run_id="r0")
+
+    def be_overtaken() -> None:
+        store.load(AFTER, run_id="r2")
+
+    with pytest.raises(StoreUnavailableError, match="404"):
+        store.load(BEFORE, run_id="r1", before_write=be_overtaken)
+    assert {table: store.rows(table) for table in (EVENTS, DAYS)} == rows_of(AFTER)
+    assert sorted(store.tables()) == [DAYS, EVENTS]
+
+
+def test_two_deployments_share_a_dataset(store: BigQueryStore, make_store: StoreMaker) -> None:
+    """With tables of other names, and maybe at the same time: neither takes the other's staging for its own."""
+    names = {"bq_table_event_summary": f"{EVENTS}_2", "bq_table_daily_sales": f"{DAYS}_2"}
+    others = make_store(**names)
+
+    def load_the_others() -> None:
+        assert others.load(AFTER, run_id="20260131T060000Z-1a2b", before_write=load_again).status == "success"
+
+    def load_again() -> None:
+        assert store.load(AFTER, run_id="20260131T060001Z-3c4d").status == "success"
+
+    with pytest.raises(StoreUnavailableError, match="404"):  # by `load_again`, which loads the same tables
+        store.load(BEFORE, run_id="20260131T060000Z-1a2b", before_write=load_the_others)
+    assert store.rows(EVENTS) == rows_of(AFTER)[EVENTS]
+    assert others.stored_tickets("a").total == store.stored_tickets("a").total
+
+
 def test_whatever_else_writes_to_the_tables_is_found_out(front: ScriptedFront, store: BigQueryStore) -> None:
     """What is read back after the MERGE isn't the Summary: the error tells both, and the next load heals it."""
 
