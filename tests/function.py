@@ -31,11 +31,11 @@ class Function:
     def __init__(self, env: Mapping[str, str], *, secrets: Sequence[str] = ()) -> None:
         self._env = env
         self._secrets = secrets
-        self._directory = Path(tempfile.mkdtemp(prefix="veritix-fn-"))
         self._port = free_port()
         self._process: Process | None = None
 
     def __enter__(self) -> Self:
+        self._directory = Path(tempfile.mkdtemp(prefix="veritix-fn-"))
         framework = str(Path(sys.executable).with_name("functions-framework"))
         command = [framework, "--target", "run_etl", "--source", str(ROOT / "main.py")]
         command += ["--host", "127.0.0.1", "--port", str(self._port)]
@@ -49,12 +49,12 @@ class Function:
             )
             self._process.wait_until(self._answers)
         except BaseException:
-            self._end()
+            self.end()
             raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
-        output = self._end()
+        output = self.end()
         if kind is None:
             self._check(output)
 
@@ -81,7 +81,7 @@ class Function:
 
     def log_lines(self, run_id: str | None = None) -> list[dict[str, Any]]:
         """What it has logged so far, of one run or of all."""
-        lines = [json.loads(line) for line in self._stdout().splitlines()]
+        lines = [json.loads(line) for line in self.stdout().splitlines()]
         label = "logging.googleapis.com/labels"
         return [line for line in lines if run_id is None or line.get(label) == {"run_id": run_id}]
 
@@ -93,15 +93,39 @@ class Function:
         else:
             os.kill(self._process.pid, number)
 
-    def _stdout(self) -> str:
+    @property
+    def pid(self) -> int:
+        """gunicorn's master; `worker` is the process that runs the function."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def worker(self) -> int:
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        return next(int(child) for child in children if " Z " not in Path(f"/proc/{child}/stat").read_text())
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it answers."""
+        return self._process is not None and self._process.exit_code is None and self._answers()
+
+    def output(self) -> str:
+        """All that it has written, to stdout and to stderr."""
+        return "".join(self.outputs().values())
+
+    def outputs(self) -> dict[str, str]:
+        """The same by name."""
+        return {path.name: path.read_text(errors="replace") for path in sorted(self._directory.iterdir())}
+
+    def stdout(self) -> str:
         return (self._directory / "stdout").read_text()
 
-    def _end(self) -> str:
+    def end(self) -> str:
         """Stop it, and return all that it wrote."""
         if self._process is not None:
             self._process.stop(signal.SIGKILL)
-        output = "".join(path.read_text() for path in self._directory.iterdir())
-        not_json = [line for line in self._stdout().splitlines() if not is_json_object(line)]
+        output = self.output()
+        not_json = [line for line in self.stdout().splitlines() if not is_json_object(line)]
         shutil.rmtree(self._directory)
         assert not not_json, not_json
         return output

@@ -26,7 +26,19 @@ from tests.sandbox.postgres import EmbeddedPostgres
 from tests.sandbox.sample_data import plain_events, plain_sales
 from tests.sandbox.ticketing_api import TicketingApi
 from tests.sandbox.upstream_faults import Fault
-from tests.testbed import EVENTS, PAGE_SIZE, PROJECT, SALES, TOKEN, Testbed, changes, open_testbed, problem, steady
+from tests.testbed import (
+    EVENTS,
+    PAGE_SIZE,
+    PROJECT,
+    SALES,
+    TOKEN,
+    Testbed,
+    change_at_random,
+    changes,
+    open_testbed,
+    problem,
+    steady,
+)
 
 TABLES = ("event_sales_summary", "daily_ticket_sales")
 LEDGER = ("etl_runs", "etl_lease", "etl_rejected_records")
@@ -405,24 +417,6 @@ def test_dry_run_predicts_what_the_next_run_does(bench: Testbed) -> None:
             assert len(examples) == min(20, inserted + updated + deleted)
             assert all(example["old"] != example["new"] for example in examples)
     assert (bench.in_bigquery(), bench.row_versions(*TABLES, *LEDGER)) == before
-
-
-def change_at_random(api: TicketingApi, dice: random.Random) -> None:
-    """Some sales are new, change, move to another day or event, or go; an event is renamed."""
-    sales = dice.sample(api.sales, k=len(api.sales) - 30)
-    for place in dice.sample(range(len(sales)), k=60):
-        column, value = dice.choice(
-            [
-                ("quantity", dice.randrange(-3, 9)),
-                ("totalAmount", f"{dice.randrange(1000)}.{dice.randrange(100):02d}"),
-                ("createdAt", f"2026-09-{dice.randrange(1, 31):02d}T08:00:00.000Z"),
-                ("eventId", dice.choice(api.events)["id"]),
-            ]
-        )
-        sales[place] = {**sales[place], column: value}
-    new = [{**dice.choice(sales), "id": 500_000 + dice.randrange(400_000)} for _ in range(25)]
-    api.sales = sorted({sale["id"]: sale for sale in [*sales, *new]}.values(), key=lambda sale: sale["id"])
-    api.events = [{**event, "name": event["name"] + dice.choice(["", "", "!"])} for event in api.events]
 
 
 REJECTED_SALES: list[tuple[Any, str, str | None]] = [

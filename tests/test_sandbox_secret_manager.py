@@ -1,6 +1,8 @@
 """The Secret Manager stand-in, as the real client sees it."""
 
+import socket
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 import google_crc32c
 import pytest
@@ -87,3 +89,14 @@ def test_it_can_hang(stand_in: SecretManagerStandIn) -> None:
     stand_in.fail(HANG)
     with pytest.raises(ReadTimeout):
         access(stand_in, version, timeout=0.2)
+
+
+@pytest.mark.parametrize("sent", [b'Content-Length: 20\r\n\r\n{"half', b"Content-Len"], ids=["body", "headers"])
+def test_a_request_that_breaks_off_is_none(stand_in: SecretManagerStandIn, sent: bytes) -> None:
+    """What came of it isn't looked at, and nothing is answered."""
+    address = urlsplit(stand_in.url)
+    with socket.create_connection((address.hostname, address.port or 0)) as client:
+        client.sendall(b"POST /v1/x HTTP/1.1\r\n" + sent)
+        client.shutdown(socket.SHUT_WR)
+        assert client.recv(100) == b""
+    assert stand_in.log == []

@@ -1,6 +1,7 @@
 """A function in a process with everything it talks to: the sample upstream, both stores, Secret Manager."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
@@ -54,6 +55,10 @@ class Testbed:
     def reset(self) -> None:
         """The sample data upstream, nothing in the stores."""
         self.restore_upstream()
+        self.reset_stores()
+
+    def reset_stores(self) -> None:
+        """Nothing in the stores, not even a table."""
         tables = self.sql("SELECT string_agg(tablename, ', ') FROM pg_tables WHERE schemaname = 'public'")[0][0]
         if tables:
             self.sql(f"DROP TABLE {tables} CASCADE")
@@ -107,8 +112,17 @@ class Testbed:
 
 
 @contextmanager
-def open_testbed(postgres: EmbeddedPostgres, bigquery: BigQueryEmulator) -> Iterator[Testbed]:
-    """A bench with a database of its own, which the function reaches over TCP with a password."""
+def open_testbed(
+    postgres: EmbeddedPostgres,
+    bigquery: BigQueryEmulator,
+    reroute: Callable[[dict[str, str]], Mapping[str, str]] = lambda env: env,
+    *,
+    starts: bool = True,
+) -> Iterator[Testbed]:
+    """A bench with a database of its own, which the function reaches over TCP with a password.
+
+    `reroute` may change the function's environment, to put something in between; `starts`: whether it is started.
+    """
     postgres.create_role("etl writer", PASSWORD)
     database = postgres.create_database(owner="etl writer")
     dataset = f"bench_{database}"
@@ -118,7 +132,7 @@ def open_testbed(postgres: EmbeddedPostgres, bigquery: BigQueryEmulator) -> Iter
         front = stack.enter_context(BigQueryFront(bigquery.url))
         secret_manager = stack.enter_context(SecretManagerStandIn())
         upstream = stack.enter_context(TicketingApi(prefix="/api/v1"))
-        env = {
+        direct = {
             "NEST_API_BASE_URL": upstream.base_url + "/",
             "NEST_API_TOKEN_SECRET": f"{SECRET}/versions/latest",
             "SECRET_MANAGER_ENDPOINT": secret_manager.endpoint,
@@ -129,8 +143,29 @@ def open_testbed(postgres: EmbeddedPostgres, bigquery: BigQueryEmulator) -> Iter
             "BIGQUERY_EMULATOR_HOST": front.url,
             "GOOGLE_CLOUD_PROJECT": PROJECT,
         }
-        function = stack.enter_context(Function(env, secrets=[TOKEN, PASSWORD, "d09e7b"]))
+        env = reroute(direct)
+        function = Function(env, secrets=[TOKEN, PASSWORD, "d09e7b"])
+        if starts:
+            stack.enter_context(function)
         yield Testbed(env, function, upstream, postgres, database, client, front, dataset, secret_manager)
+
+
+def change_at_random(api: TicketingApi, dice: random.Random) -> None:
+    """Some sales are new, change, move to another day or event, or go; an event is renamed."""
+    sales = dice.sample(api.sales, k=len(api.sales) - len(api.sales) // 20)
+    for place in dice.sample(range(len(sales)), k=len(sales) // 10):
+        column, value = dice.choice(
+            [
+                ("quantity", dice.randrange(-3, 9)),
+                ("totalAmount", f"{dice.randrange(1000)}.{dice.randrange(100):02d}"),
+                ("createdAt", f"2026-09-{dice.randrange(1, 31):02d}T08:00:00.000Z"),
+                ("eventId", dice.choice(api.events)["id"]),
+            ]
+        )
+        sales[place] = {**sales[place], column: value}
+    new = [{**dice.choice(sales), "id": 500_000 + dice.randrange(400_000)} for _ in range(len(sales) // 24)]
+    api.sales = sorted({sale["id"]: sale for sale in [*sales, *new]}.values(), key=lambda sale: sale["id"])
+    api.events = [{**event, "name": event["name"] + dice.choice(["", "", "!"])} for event in api.events]
 
 
 def problem(answer: requests.Response, status: int, code: str) -> dict[str, Any]:

@@ -30,6 +30,7 @@ class CloudSqlStandIn(HttpStandIn):
     that the instance has: PRIMARY (the connector's PUBLIC), PRIVATE, PSC. `iam_users`: access token -> database
     user; with such a token a client logs in as that user, by no password. Without, it needs its role's password.
     Certificates live for `client_lifetime` and `server_lifetime`; below zero they have expired.
+    `port` is the database's for logins by password, if something stands before it.
     `log` holds the API's requests, `proxy.arrivals` the logins.
     """
 
@@ -42,14 +43,16 @@ class CloudSqlStandIn(HttpStandIn):
         iam_users: Mapping[str, str] | None = None,
         client_lifetime: timedelta = HOUR,
         server_lifetime: timedelta = HOUR,
+        port: int | None = None,
     ) -> None:
         super().__init__()
         self.instance_connection_name = instance_connection_name
         self._project, self._region, self._instance = instance_connection_name.rsplit(":", 2)
         self._postgres = postgres
+        self._port = port
         self._ip_types = ip_types
         self._iam_users = dict(iam_users or {})
-        self._client_lifetime = client_lifetime
+        self.client_lifetime = client_lifetime
         self._issued: dict[int, str | None] = {}
         self._authority = CertificateAuthority("Cloud SQL server CA")
         self._clients = CertificateAuthority("Cloud SQL client CA")
@@ -102,7 +105,7 @@ class CloudSqlStandIn(HttpStandIn):
             user = self._iam_users.get(asked["access_token"])
             if user is None:
                 return google_error(403, "The access token stands for no database user.")
-        certificate = self._clients.issue("ephemeral", key, self._client_lifetime)
+        certificate = self._clients.issue("ephemeral", key, self.client_lifetime)
         self._issued[certificate.serial_number] = user
         return json_answer({"ephemeralCert": {"kind": "sql#sslCert", "cert": pem(certificate)}})
 
@@ -113,7 +116,7 @@ class CloudSqlStandIn(HttpStandIn):
             raise RefusedError("28000", "the client certificate is not one of this instance")
         user = self._issued[serial]
         if user is None:
-            return self._postgres.port
+            return self._port or self._postgres.port
         if user != arrival.user:
             raise RefusedError("28000", f'Cloud SQL IAM user authentication failed for user "{arrival.user}"')
         return str(self._postgres.socket)

@@ -159,7 +159,11 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
 
     def do_GET(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        length = int(self.headers.get("Content-Length", 0 if self.command in ("GET", "DELETE") else 1))
+        body = self.rfile.read(length)
+        if len(body) < length:  # its sender has gone, maybe in the midst of the headers
+            self.close_connection = True
+            return
         headers = {name.lower(): value for name, value in self.headers.items()}
         answer = self.server.stand_in.handle(Request(self.command, self.path, headers, body))
         if answer is None:

@@ -41,11 +41,11 @@ class SecretManagerStandIn(HttpStandIn):
             return f"{secret}/versions/{len(versions)}"
 
     def set_state(self, version: str, state: str) -> None:
-        """`version`: a version's name. `state`: ENABLED, DISABLED or DESTROYED."""
+        """`version`: a version's name, by its number. `state`: ENABLED, DISABLED or DESTROYED."""
         self._version(version).state = state
 
     def corrupt(self, version: str) -> None:
-        """From now on, the version's checksum doesn't fit its payload."""
+        """From now on, the checksum of this version (a number, or `latest`) doesn't fit its payload."""
         self._version(version).intact = False
 
     def respond(self, request: Request) -> Answer:
@@ -61,7 +61,7 @@ class SecretManagerStandIn(HttpStandIn):
 
     def _version(self, name: str) -> _Version:
         secret, _, number = name.rpartition("/versions/")
-        return self._secrets[secret][int(number) - 1]
+        return self._secrets[secret][-1 if number == "latest" else int(number) - 1]
 
 
 def _access(name: str, version: _Version) -> Answer:
