@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 INSTALLED = $(VENV)/installed
 TERRAFORM_VENV = .venv-terraform
 TERRAFORM_INSTALLED = $(TERRAFORM_VENV)/installed
-# For `make etl` and `make test`: further arguments, such as ARGS=--dry-run or ARGS="-k postgres".
+# For `make etl`, `make test`, `make faults`: further arguments, such as ARGS=--dry-run or ARGS="-k postgres".
 ARGS =
 # For `make fuzz`: how many examples of each kind of input.
 EXAMPLES = 100000
@@ -15,7 +15,7 @@ SANDBOX = yes
 # For `make requirements`: --upgrade takes the newest versions instead of keeping those that still fit.
 UPGRADE =
 
-.PHONY: help run serve etl test fuzz bench lint format requirements clean
+.PHONY: help run serve etl test fuzz faults bench lint format requirements clean
 
 help:
 	@echo "make run           the whole pipeline once, on real parts on this machine; shows what was loaded"
@@ -23,6 +23,7 @@ help:
 	@echo "make etl           one run against what the environment names; ARGS=--dry-run, ARGS=--force"
 	@echo "make test          linters, types and all tests; ARGS=\"-k NAME\" for some of them"
 	@echo "make fuzz          random input, until something gives; EXAMPLES=1000, ARGS=\"-k settings\""
+	@echo "make faults        1,000 faults against real processes; ARGS=\"--count 60 --seed 2\", ARGS=\"--only ID\""
 	@echo "make bench         time and memory against what this machine can do; ARGS=\"--rows 1,2 --scale 0.1\""
 	@echo "make lint, format  the linters and types alone; make the code look as they want it"
 	@echo "make requirements  compile requirements*.in into requirements*.txt; UPGRADE=--upgrade"
@@ -44,6 +45,9 @@ test: lint $(TERRAFORM_INSTALLED)
 
 fuzz: $(INSTALLED)
 	FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest --numprocesses 2 tests/test_fuzz.py $(ARGS)
+
+faults: $(INSTALLED)
+	@$(BIN)/python -m tests.faults $(ARGS)
 
 bench: $(INSTALLED)
 	@$(BIN)/python -m tests.benchmarks $(ARGS)

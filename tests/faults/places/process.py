@@ -1,0 +1,112 @@
+"""The function's own process: killed, told to end, out of memory."""
+
+import os
+import resource
+import signal
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from tests.faults.kind import Kind
+from tests.faults.play import Play
+
+_MOMENTS = {
+    "upstream": ("events-first", "amid-events-first", "events-last", "sales-middle", "amid-sales-middle"),
+    "secret": ("start",),
+    "postgres": (
+        "lease",
+        "commit-start",
+        "after-commit-start",
+        "guard-tickets",
+        "create-tables",
+        "stage-summary",
+        "copying-daily",
+        "upsert-daily",
+        "upsert-summary",
+        "after-upsert-summary",
+        "seal",
+        "commit-load",
+        "after-commit-load",
+        "renew",
+        "give-back",
+        "commit-finish",
+        "after-commit-finish",
+    ),
+    "bigquery": (
+        "create-daily",
+        "stage-summary",
+        "begin-summary",
+        "upload-daily",
+        "after-upload-daily",
+        "merge",
+        "after-merge",
+        "merging",
+        "reconcile",
+        "drop-summary",
+        "after-drop-daily",
+    ),
+}
+
+
+_LOADING = {
+    "postgres": ("guard-tickets", "stage-summary", "copying-daily", "upsert-summary", "seal", "after-commit-load"),
+    "bigquery": _MOMENTS["bigquery"],
+}
+"""Once all pages are read: before, the run starts threads, and CPython's `Thread.start` waits for ever for one that
+finds no memory for its first line (its issue 140746). The kernel's answer to a lack of memory is `kill-worker`."""
+
+
+def _kill_instance(play: Play) -> None:
+    """All of it at once, as when the machine dies."""
+    function = play.function
+    play.trap_work(lambda: play.signal(signal.SIGKILL, function), pass_on=False)
+
+
+def _kill_worker(play: Play) -> None:
+    """The process that runs the function, as the kernel does when memory is short; gunicorn starts another."""
+    worker = play.function.worker
+
+    def kill() -> None:
+        play.is_killed = True
+        os.kill(worker, signal.SIGKILL)
+
+    play.trap_work(kill, pass_on=False)
+
+
+def _terminate(play: Play) -> None:
+    """As Cloud Run does; the step goes on at once, or when the run has had time to notice."""
+    function = play.function
+    wait = play.dice.choice([0.0, 0.6])
+
+    def end() -> None:
+        play.signal(signal.SIGTERM, function)
+        time.sleep(wait)
+
+    play.trap_work(end)
+
+
+def _starve(play: Play) -> None:
+    """It gets next to no more address space than it has."""
+    worker = play.function.worker
+    hard = resource.prlimit(worker, resource.RLIMIT_AS)[1]
+    spare = play.dice.choice([0, 1 << 20])
+    play.undo.callback(_end_shortage, worker, hard)
+
+    def starve() -> None:
+        size = int(Path(f"/proc/{worker}/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.prlimit(worker, resource.RLIMIT_AS, (size + spare, hard))
+
+    play.trap_work(starve)
+
+
+def _end_shortage(worker: int, hard: int) -> None:
+    with suppress(ProcessLookupError):  # it may have died of it
+        resource.prlimit(worker, resource.RLIMIT_AS, (resource.RLIM_INFINITY, hard))
+
+
+PROCESS: dict[str, Kind] = {
+    "kill-instance": Kind(_kill_instance, _MOMENTS),
+    "kill-worker": Kind(_kill_worker, _MOMENTS),
+    "terminate": Kind(_terminate, _MOMENTS),
+    "out-of-memory": Kind(_starve, _LOADING, breaks=True),
+}

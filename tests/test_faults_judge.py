@@ -1,0 +1,73 @@
+"""The judge of the fault suite finds whatever is wrong: each thing is spoilt once, on the real parts."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from tests.faults.bench import Bench, open_bench
+from tests.faults.judge import judge_heal, judge_run
+from tests.faults.kinds import KINDS
+from tests.faults.play import Answered, Play
+from tests.faults.scenario import Scenario
+from tests.faults.spoilt import SPOILT, Spoil, sql
+from tests.faults.traces import Watch
+from tests.sandbox.bigquery import BigQueryEmulator
+from tests.sandbox.postgres import EmbeddedPostgres
+
+
+@pytest.fixture(scope="module")
+def bench(postgres_server: EmbeddedPostgres, bigquery_emulator: BigQueryEmulator) -> Iterator[Bench]:
+    with open_bench(postgres_server, bigquery_emulator) as bench:
+        yield bench
+
+
+@pytest.fixture(scope="module")
+def over(bench: Bench) -> tuple[Play, Watch]:
+    """A scenario that has been played, and in which nothing is wrong."""
+    scenario = Scenario.parse("duplicate:bigquery:merge:1", seed=1)
+    kind = KINDS[scenario.kind]
+    played = Play(bench, scenario, kind)
+    played.prepare()
+    watch = Watch.begin(bench)
+    with played.undo:
+        kind.arm(played)
+        kind.call(played)
+        played.settle()
+    assert judge_run(played, watch) == []
+    return played, watch
+
+
+@pytest.mark.parametrize(("spoil", "wrong"), [pytest.param(*case, id=name) for name, case in SPOILT.items()])
+def test_the_judge_finds_what_is_wrong(
+    over: tuple[Play, Watch], monkeypatch: pytest.MonkeyPatch, spoil: Spoil, wrong: str
+) -> None:
+    """That, and nothing once it is mended."""
+    monkeypatch.setattr("tests.faults.traces.SETTLE_SECONDS", 0.1)
+    played, watch = over
+    watch = replace(watch, threads={})
+    with spoil(played):
+        found = judge_run(played, watch)
+    assert [words for words in found if re.search(wrong, words)], found
+    assert judge_run(played, watch) == []
+
+
+def test_the_judge_finds_what_a_clean_run_has_not_healed(over: tuple[Play, Watch]) -> None:
+    """Its answer, both stores and the ledger are looked at."""
+    played, _ = over
+    clean, wanted = played.answers[0], played.allowed[-1]
+    assert judge_heal(played, clean, wanted) == []
+    assert judge_heal(played, Answered(1.0, 503), wanted) == ["the clean run afterwards came to 503 : "]
+    assert judge_heal(played, clean, played.old) == [
+        f"{store} doesn't hold the data of the clean run" for store in ("postgres", "bigquery")
+    ]
+    failed = "UPDATE etl_runs SET status = '{0}' WHERE error_code IS NULL"
+    with sql(failed.format("failed"), failed.format("success"))(played):
+        assert any("is said to have failed, and not why" in wrong for wrong in judge_heal(played, clean, wanted))
+    dead, unknown = "run r0 is still said to run", replace(clean, body={"run_id": "r0"})
+    row = "SELECT 'r0', started_at, trigger, 'running' FROM etl_runs LIMIT 1"
+    with sql(
+        f"INSERT INTO etl_runs (run_id, started_at, trigger, status) {row}", "DELETE FROM etl_runs WHERE run_id = 'r0'"
+    )(played):
+        assert judge_heal(played, unknown, wanted) == [dead, "the clean run isn't in the ledger as a success"]
