@@ -15,12 +15,11 @@ import msgspec
 
 from etl.columns import SaleRow, row_of
 from etl.errors import UpstreamError
+from etl.groups import Groups
 from etl.records import AMOUNT_LIMIT, INT64_LIMIT, EventRecord, TicketSaleRecord, from_nano
 
 Names = dict[str, str | None]
 """Event id -> its last name that isn't empty, or None."""
-Groups = dict[date, dict[str, tuple[int, int]]]
-"""Day -> event id -> (tickets, revenue in 10^-9). By day first, as sales of a day stand together upstream."""
 Days = list[tuple[date, int, int]]
 """An event's (day, tickets, revenue in 10^-9), in the order of days."""
 
@@ -106,13 +105,8 @@ def fold_events(records: Iterable[EventRecord]) -> Names:
 
 def fold_sales(rows: Iterable[SaleRow]) -> Groups:
     """Tickets and revenue by day and event."""
-    groups: Groups = {}
-    for event_id, day, quantity, nano in rows:
-        totals = groups.get(day)
-        if totals is None:
-            groups[day] = totals = {}
-        total = totals.get(event_id)
-        totals[event_id] = (quantity, nano) if total is None else (total[0] + quantity, total[1] + nano)
+    groups = Groups()
+    groups.add(rows)
     return groups
 
 
@@ -122,8 +116,8 @@ def summarise(names: Names, groups: Groups, last_updated: datetime) -> Summary:
     Raises UpstreamError where a sum is beyond what the stores can hold: int64 tickets, 29 digits of revenue.
     """
     by_event: defaultdict[str, Days] = defaultdict(list)
-    for day in sorted(groups):
-        for event_id, (tickets, revenue) in groups.pop(day).items():
+    for day, totals in groups.take():
+        for event_id, tickets, revenue in totals:
             by_event[event_id].append((day, tickets, revenue))
     events = tuple(
         _total(event_id, names.get(event_id), by_event.get(event_id, []))

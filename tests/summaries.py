@@ -23,7 +23,7 @@ from etl.postgres import load_postgres
 from etl.postgres import stored_tickets as stored_in_postgres
 from etl.settings import Settings
 from etl.stores import LoadResult, StoredTickets, TableChanges
-from etl.transform import Groups, Summary, summarise
+from etl.transform import Summary, fold_sales, summarise
 from tests.sandbox.bigquery import BigQueryEmulator
 
 MORNING = datetime(2026, 1, 31, 6, 0, 0, 123456, tzinfo=UTC)
@@ -40,12 +40,11 @@ _run_numbers = count(1)
 
 def summary_of(names: Mapping[str, str | None], sales: Iterable[Sale] = (), at: datetime = MORNING) -> Summary:
     """The Summary of these events and sales."""
-    groups: Groups = {}
-    for event_id, day, quantity, amount in sales:
-        totals = groups.setdefault(date.fromisoformat(day), {})
-        tickets, nano = totals.get(event_id, (0, 0))
-        totals[event_id] = (tickets + quantity, nano + int(Fraction(amount) * 10**9))
-    return summarise(dict(names), groups, at)
+    rows = (
+        (event_id, date.fromisoformat(day), quantity, int(Fraction(amount) * 10**9))
+        for event_id, day, quantity, amount in sales
+    )
+    return summarise(dict(names), fold_sales(rows), at)
 
 
 def rows_of(summary: Summary) -> dict[str, Rows]:

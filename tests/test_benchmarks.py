@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from etl.deadline import Deadline
 from etl.postgres import load_postgres
-from etl.transform import Groups, Summary, summarise
+from etl.transform import Summary, fold_sales, summarise
 from tests.function import child_env
 from tests.sandbox.http_stand_in import Answer, HttpStandIn, Request, json_answer
 from tests.sandbox.postgres import EmbeddedPostgres
@@ -87,10 +87,8 @@ def load(summary: Summary, database_url: str) -> None:
 
 def plain_summary(events: int, days: int) -> Summary:
     names: dict[str, str | None] = {f"event-{event:04d}": f"Event {event}" for event in range(events)}
-    groups: Groups = {
-        date(2026, 1, 1) + timedelta(days=day): dict.fromkeys(names, (2 + day, 25 * 10**9)) for day in range(days)
-    }
-    return summarise(names, groups, datetime(2026, 11, 23, 12, tzinfo=UTC))
+    rows = ((name, date(2026, 1, 1) + timedelta(day), 2 + day, 25 * 10**9) for day in range(days) for name in names)
+    return summarise(names, fold_sales(rows), datetime(2026, 11, 23, 12, tzinfo=UTC))
 
 
 def test_a_load_that_changes_nothing_writes_next_to_nothing(

@@ -12,7 +12,7 @@ from etl.extract import RejectedItem, Tally
 from etl.guards import check_rejects, check_schema, check_shrink, fields_not_found
 from etl.records import MISSING, SENT, UNREADABLE
 from etl.stores import StoredTickets
-from etl.transform import Groups, Summary, summarise
+from etl.transform import Summary, fold_sales, summarise
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 
@@ -121,8 +121,7 @@ def test_fields_not_found() -> None:
 
 
 def summary(tickets: int) -> Summary:
-    groups: Groups = {NOW.date(): {"e": (tickets, 0)}} if tickets else {}
-    return summarise({"e": None}, groups, NOW)
+    return summarise({"e": None}, fold_sales([("e", NOW.date(), tickets, 0)] if tickets else []), NOW)
 
 
 SHRINKS = [

@@ -74,7 +74,8 @@ PURE = {
     "envelope": {"envelope", "items", "columns", "records"},
     "page": {"page", "envelope", "items", "columns", "records"},
     "pagination": {"pagination", "records", "errors"},
-    "transform": {"transform", "columns", "records", "errors"},
+    "groups": {"groups", "columns", "records"},
+    "transform": {"transform", "groups", "columns", "records", "errors"},
     "tables": {"tables", "records"},
     "seen_ids": {"seen_ids"},
     "errors": {"errors"},
@@ -100,7 +101,7 @@ LAYERS = (
     {"pipeline", "report", "guards", "lease", "metrics"},
     {"extract", "page_stream", "transform", "postgres", "bigquery", "bigquery_sql", "run_log", "stores"},
     {"api", "retry", "pagination", "page", "records", "tables", "seen_ids", "secret_manager", "database"}
-    | {"cloud_sql", "bigquery_client", "bounded_answers", "columns", "items", "envelope"},
+    | {"cloud_sql", "bigquery_client", "bounded_answers", "columns", "items", "envelope", "groups"},
     {"settings", "database_url", "deadline", "errors", "logs"},
 )  # fmt: skip
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}

@@ -9,7 +9,7 @@ from etl.extract import Tally
 from etl.records import MISSING, SENT, UNREADABLE
 from etl.report import RunReport
 from etl.stores import LoadResult, ScopeTotals, TableChanges
-from etl.transform import summarise
+from etl.transform import fold_sales, summarise
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 EVENTS = Tally(
@@ -58,7 +58,9 @@ def test_counts_of_half_a_run() -> None:
 def test_json() -> None:
     """The answer holds every field of the contract, and no amount as a float."""
     report = RunReport("run-1", "http")
-    report.add_summary(summarise({"a": "A", "b": None}, {NOW.date(): {"a": (3, 12345678901234123456789)}}, NOW))
+    report.add_summary(
+        summarise({"a": "A", "b": None}, fold_sales([("a", NOW.date(), 3, 12345678901234123456789)]), NOW)
+    )
     report.stores["postgres"] = LoadResult(
         "postgres",
         changes={

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etl.tables import DAILY_TICKET_SALES, EVENT_SALES_SUMMARY, TABLES, ColumnType, amount_text
-from etl.transform import summarise
+from etl.transform import fold_sales, summarise
 
 NANO = 10**9
 
@@ -48,12 +48,12 @@ def test_keys_and_what_is_compared() -> None:
 def test_rows() -> None:
     """Rows are text per column, null for a missing name, in the order of the key."""
     names = {"b": "B\t\\N\n", "a": None}
-    groups = {
-        date(2026, 1, 2): {"b": (1, 5 * NANO)},
-        date(1, 1, 1): {"é": (2**63 - 1, 10**38 - 1)},
-        date(2025, 12, 31): {"b": (-2, -1)},
-    }
-    summary = summarise(names, groups, datetime(2026, 11, 23, 6, 0, 0, 123456, UTC))
+    sales = [
+        ("b", date(2026, 1, 2), 1, 5 * NANO),
+        ("é", date(1, 1, 1), 2**63 - 1, 10**38 - 1),
+        ("b", date(2025, 12, 31), -2, -1),
+    ]
+    summary = summarise(names, fold_sales(sales), datetime(2026, 11, 23, 6, 0, 0, 123456, UTC))
     updated = "2026-11-23T06:00:00.123456+00:00"
     assert list(EVENT_SALES_SUMMARY.rows(summary)) == [
         ("a", None, "0", "0.000000000", updated),
@@ -71,7 +71,7 @@ def test_rows() -> None:
 def test_time_keeps_its_offset() -> None:
     """`last_updated` is told with its offset, so that no store takes it for local time."""
     now = datetime(2026, 11, 23, 6, tzinfo=timezone(timedelta(hours=-3)))
-    ((*_, updated),) = EVENT_SALES_SUMMARY.rows(summarise({"a": None}, {}, now))
+    ((*_, updated),) = EVENT_SALES_SUMMARY.rows(summarise({"a": None}, fold_sales([]), now))
     assert updated == "2026-11-23T06:00:00-03:00"
 
 
