@@ -5,6 +5,7 @@ import resource
 import signal
 import time
 from contextlib import suppress
+from datetime import date, timedelta
 from pathlib import Path
 
 from tests.faults.kind import Kind
@@ -48,12 +49,24 @@ _MOMENTS = {
 }
 
 
-_LOADING = {
-    "postgres": ("guard-tickets", "stage-summary", "copying-daily", "upsert-summary", "seal", "after-commit-load"),
-    "bigquery": _MOMENTS["bigquery"],
+_BEFORE_COPY = {
+    "postgres": (
+        "guard-ledger",
+        "guard-tickets",
+        "stage-summary",
+        "copy-summary",
+        "copied-summary",
+        "stage-daily",
+        "copy-daily",
+    )
 }
 """Once all pages are read: before, the run starts threads, and CPython's `Thread.start` waits for ever for one that
-finds no memory for its first line (its issue 140746). The kernel's answer to a lack of memory is `kill-worker`."""
+finds no memory for its first line (its issue 140746). And while the rows aren't copied yet: what is free after that is
+enough for the rest. The kernel's answer to a lack of memory is `kill-worker`."""
+
+
+_FURTHER_SALES = 1_500
+_LONG_ID = "e" * 900
 
 
 def _kill_instance(play: Play) -> None:
@@ -86,27 +99,42 @@ def _terminate(play: Play) -> None:
 
 
 def _starve(play: Play) -> None:
-    """It gets next to no more address space than it has."""
+    """It gets no more memory than it has, and has more to load than it ever had.
+
+    The limit is that of writable memory: malloc's arenas have address space to spare.
+    """
+    upstream = play.bench.bed.upstream
+    days = (date(2020, 1, 1) + timedelta(number) for number in range(_FURTHER_SALES))
+    upstream.sales = upstream.sales + [
+        {
+            **upstream.sales[0],
+            "id": 1_000_000 + number,
+            "eventId": _LONG_ID,
+            "quantity": 1,
+            "createdAt": f"{day}T12:00:00.000Z",
+        }
+        for number, day in enumerate(days)
+    ]
+    play.allowed[-1] = play.wanted()
     worker = play.function.worker
-    hard = resource.prlimit(worker, resource.RLIMIT_AS)[1]
-    spare = play.dice.choice([0, 1 << 20])
-    play.undo.callback(_end_shortage, worker, hard)
+    limits = resource.prlimit(worker, resource.RLIMIT_DATA)
+    play.undo.callback(_end_shortage, worker, limits)
 
     def starve() -> None:
-        size = int(Path(f"/proc/{worker}/statm").read_text().split()[0]) * resource.getpagesize()
-        resource.prlimit(worker, resource.RLIMIT_AS, (size + spare, hard))
+        size = int(Path(f"/proc/{worker}/statm").read_text().split()[5]) * resource.getpagesize()
+        resource.prlimit(worker, resource.RLIMIT_DATA, (size, limits[1]))
 
     play.trap_work(starve)
 
 
-def _end_shortage(worker: int, hard: int) -> None:
+def _end_shortage(worker: int, limits: tuple[int, int]) -> None:
     with suppress(ProcessLookupError):  # it may have died of it
-        resource.prlimit(worker, resource.RLIMIT_AS, (resource.RLIM_INFINITY, hard))
+        resource.prlimit(worker, resource.RLIMIT_DATA, limits)
 
 
 PROCESS: dict[str, Kind] = {
     "kill-instance": Kind(_kill_instance, _MOMENTS),
     "kill-worker": Kind(_kill_worker, _MOMENTS),
     "terminate": Kind(_terminate, _MOMENTS),
-    "out-of-memory": Kind(_starve, _LOADING, breaks=True),
+    "out-of-memory": Kind(_starve, _BEFORE_COPY, breaks=True),
 }
