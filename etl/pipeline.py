@@ -324,6 +324,8 @@ class _Job:
                 return error
             except (StoreUnavailableError, DeadlineExceededError) as error:
                 failure = error
+            if str(failure.details.get("sqlstate")).startswith("42"):  # a right or a table is missing: it will be again
+                return failure
             try:
                 deadline.sleep(pause)
             except DeadlineExceededError:

@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 
 import pg8000.native
 import pytest
+import sqlalchemy as sa
 from google.cloud.bigquery import Client
 
 from etl import run_etl_once
@@ -548,3 +549,32 @@ def test_the_lease_is_given_back_however_the_ledger_is_reached(
         assert rows == [("failed", code) if code else ("success", None)]
         assert postgres_server.run("SELECT run_id FROM etl_lease", database) == [(None,)]
         assert run(env).status == "success"
+
+
+REFUSE = (
+    "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE insufficient_privilege; END $$",
+    "CREATE TRIGGER refuse BEFORE UPDATE ON etl_runs FOR EACH ROW EXECUTE FUNCTION refuse()",
+)
+
+
+def test_a_ledger_that_refuses_is_asked_once(
+    env: dict[str, str], postgres_server: EmbeddedPostgres, database: str, logged: Logged
+) -> None:
+    """A right that is missing will be missing again: the log says so, and the answer doesn't wait."""
+    assert run(env).status == "success"
+    for statement in REFUSE:
+        postgres_server.run(statement, database)
+    asked: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if statement.startswith("UPDATE etl_lease SET run_id"):
+            asked.append(statement)
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", note)
+    try:
+        refused(env, "load_failed")
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", note)
+    assert len(asked) == 1
+    (line,) = logged("ETL run not recorded")
+    assert "SQLSTATE 42501" in line["error"]
