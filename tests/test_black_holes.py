@@ -111,6 +111,7 @@ class SilentInstance(CloudSqlStandIn):
         return super().respond(request)
 
 
+TIDYING = "BigQuery, at tables/etl_staging"
 Env = Mapping[str, str]
 Outcomes = Mapping[str, Future[Outcome]]
 HOLES: dict[str, Callable[[Parts], Env]] = {
@@ -209,9 +210,14 @@ def test_looking_at_the_ledger_is_bounded(postgres_server: EmbeddedPostgres) -> 
 
 @pytest.mark.parametrize("name", HOLES)
 def test_the_deadline_ends_it(name: str, outcomes: Outcomes) -> None:
-    """With a black hole anywhere, from the first word on or in the middle, the run is `deadline_exceeded` in time."""
+    """With a black hole anywhere, from the first word on or in the middle, the run is `deadline_exceeded` in time.
+
+    Where only the tidying is left, both stores are loaded: that may be a success in the last moment.
+    """
     outcome = outcomes[name].result()
-    assert (outcome.code, outcome.seconds < DEADLINE + LATE_SECONDS) == ("deadline_exceeded", True), outcome
+    codes = {"deadline_exceeded", "success"} if name == TIDYING else {"deadline_exceeded"}
+    assert outcome.code in codes, outcome
+    assert outcome.seconds < DEADLINE + LATE_SECONDS, outcome
 
 
 @pytest.mark.parametrize("name", SOON)

@@ -123,7 +123,8 @@ def open_testbed(
 
     `reroute` may change the function's environment, to put something in between; `starts`: whether it is started.
     """
-    postgres.create_role("etl writer", PASSWORD)
+    if not postgres.run("SELECT FROM pg_roles WHERE rolname = 'etl writer'"):  # two modules may share a server
+        postgres.create_role("etl writer", PASSWORD)
     database = postgres.create_database(owner="etl writer")
     dataset = f"bench_{database}"
     with ExitStack() as stack:
