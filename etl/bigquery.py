@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from etl.bigquery_client import Jobs, attempt, client_for, explained_errors, within
+from etl.bigquery_client import Jobs, attempt, client_for, explained_errors
 from etl.bigquery_sql import (
     TYPES,
     Places,
@@ -22,7 +22,7 @@ from etl.bigquery_sql import (
     stream_chunks,
     totals_query,
 )
-from etl.deadline import Deadline
+from etl.deadline import Deadline, within
 from etl.errors import StoreUnavailableError
 from etl.settings import Settings
 from etl.stores import LoadResult, ScopeTotals, StoredTickets, TableChanges, expected_totals

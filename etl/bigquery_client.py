@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import TimeoutError as JobTimeoutError
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from etl.deadline import LATE_SECONDS, Deadline
+from etl.deadline import LATE_SECONDS, Deadline, current
 from etl.errors import ConfigurationError, StoreUnavailableError
 from etl.logs import log_info
 from etl.settings import Settings, is_local_endpoint
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 CALL_SECONDS = 60.0
 BRIEF_SECONDS = 5.0
 _clients: dict[tuple[str | None, ...], Client] = {}
-_deadline: ContextVar[Deadline | None] = ContextVar("BigQuery's deadline", default=None)
 
 
 def client_for(settings: Settings) -> Client:
@@ -51,21 +49,11 @@ def _bound_calls(client: Client) -> None:
     send = client._http.send
 
     def send_in_time(request: Any, *, timeout: float | None = None, **options: Any) -> Any:
-        deadline = _deadline.get()
+        deadline = current()
         left = CALL_SECONDS if deadline is None else deadline.left() or LATE_SECONDS
         return send(request, timeout=min(timeout or CALL_SECONDS, left), **options)
 
     client._http.send = send_in_time
-
-
-@contextmanager
-def within(deadline: Deadline) -> Iterator[None]:
-    """No call in here waits longer for a word from BigQuery than the run has left."""
-    token = _deadline.set(deadline)
-    try:
-        yield
-    finally:
-        _deadline.reset(token)
 
 
 class Jobs:

@@ -6,7 +6,6 @@ import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from pg8000.exceptions import Error as DriverError
 from sqlalchemy.exc import SQLAlchemyError
 
 from etl.database_url import DatabaseUrl
-from etl.deadline import Deadline
+from etl.deadline import Deadline, current, within
 from etl.errors import ConfigurationError, StoreUnavailableError
 from etl.settings import Settings
 
@@ -27,8 +26,6 @@ _IDLE_SECONDS = 2.0
 """How long a connection from the pool may take to say that it still lives."""
 _engines: dict[tuple[object, ...], sa.Engine] = {}
 _lock = threading.Lock()
-_deadline: ContextVar[Deadline] = ContextVar("deadline")
-"""That of whoever asks the pool for a connection, or runs a statement: neither can be told."""
 
 
 def engine_for(settings: Settings) -> sa.Engine:
@@ -82,7 +79,7 @@ def _bound_ping(dialect: sa.Dialect) -> None:
     ping = dialect.do_ping
 
     def ping_in_time(dbapi_connection: Any) -> bool:
-        deadline = _deadline.get(None)
+        deadline = current()
         bound_silence(
             dbapi_connection, min(_IDLE_SECONDS, max(deadline.left() / 2, 0.1) if deadline else _IDLE_SECONDS)
         )
@@ -95,13 +92,13 @@ def _bound_ping(dialect: sa.Dialect) -> None:
 
 
 def _bounded(seconds: float) -> float:
-    deadline = _deadline.get(None)
+    deadline = current()
     return seconds if deadline is None else deadline.bound(seconds)
 
 
 def _bound_statement(connection: sa.Connection, *_: object) -> None:
     """A transaction's later statements have less time than its first one."""
-    if deadline := _deadline.get(None):
+    if deadline := current():
         bound_silence(connection.connection.driver_connection, deadline.left() + _GRACE_SECONDS)
 
 
@@ -155,7 +152,7 @@ def transaction(engine: sa.Engine, deadline: Deadline) -> Iterator[sa.Connection
     Raises StoreUnavailableError for whatever the database or the way to it refuses.
     """
     deadline.check()
-    with explained_errors(), _known(deadline), engine.connect() as connection:
+    with explained_errors(), within(deadline), engine.connect() as connection:
         driver_connection = connection.connection.driver_connection
         seconds = deadline.remaining()
         try:
@@ -180,15 +177,6 @@ def transaction(engine: sa.Engine, deadline: Deadline) -> Iterator[sa.Connection
 
 def _milliseconds(seconds: float) -> str:
     return f"{max(int(seconds * 1000), 1)}ms"
-
-
-@contextmanager
-def _known(deadline: Deadline) -> Iterator[None]:
-    token = _deadline.set(deadline)
-    try:
-        yield
-    finally:
-        _deadline.reset(token)
 
 
 @contextmanager

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 from etl.errors import DeadlineExceededError, EtlError
 
@@ -67,3 +69,21 @@ class Deadline:
             f"the run's {self.seconds:.0f} s are up: {what}. "
             "Raise ETL_DEADLINE_SECONDS and the function's time-out, or find out why it takes longer than it did."
         )
+
+
+_current: ContextVar[Deadline | None] = ContextVar("deadline", default=None)
+
+
+@contextmanager
+def within(deadline: Deadline) -> Iterator[None]:
+    """For what a library calls back in here, and can't be told: `current` is this deadline."""
+    token = _current.set(deadline)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def current() -> Deadline | None:
+    """The deadline of whoever is waiting, if there is one."""
+    return _current.get()

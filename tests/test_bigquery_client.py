@@ -10,8 +10,8 @@ from google.api_core import exceptions as api
 from google.auth.exceptions import RefreshError
 from google.cloud.bigquery import ScalarQueryParameter
 
-from etl.bigquery_client import Jobs, client_for, explained_errors, within
-from etl.deadline import Deadline
+from etl.bigquery_client import Jobs, client_for, explained_errors
+from etl.deadline import Deadline, within
 from etl.errors import ConfigurationError, DeadlineExceededError, EtlError, StoreUnavailableError, TerminatedError
 from etl.settings import Settings
 from tests.sandbox.bigquery import BigQueryEmulator

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from etl.deadline import Deadline
+from etl.deadline import Deadline, current, within
 from etl.errors import AlreadyRunningError, DeadlineExceededError, TerminatedError
 
 
@@ -96,3 +96,14 @@ def test_what_was_stopped_is_told() -> None:
     error = Deadline(1750).exceeded("PostgreSQL didn't answer")
     assert str(error).startswith("the run's 1750 s are up: PostgreSQL didn't answer. ")
     assert (error.code, error.status) == ("deadline_exceeded", 504)
+
+
+def test_a_deadline_is_current_within_its_block_only() -> None:
+    """Whoever is called back in there finds it, also after an error; outside there is none, or the one around."""
+    outer, inner = Deadline(60), Deadline(1)
+    assert current() is None
+    with within(outer):
+        with pytest.raises(DeadlineExceededError), within(inner):
+            raise inner.exceeded() if current() is inner else AssertionError
+        assert current() is outer
+    assert current() is None
