@@ -8,8 +8,8 @@ import pytest
 
 from tests.faults.bench import Bench, open_bench
 from tests.faults.judge import judge_heal, judge_run
-from tests.faults.kinds import KINDS
 from tests.faults.play import Answered, Play
+from tests.faults.run import act_out
 from tests.faults.scenario import Scenario
 from tests.faults.spoilt import SPOILT, Spoil, sql
 from tests.faults.traces import Watch
@@ -26,15 +26,7 @@ def bench(postgres_server: EmbeddedPostgres, bigquery_emulator: BigQueryEmulator
 @pytest.fixture(scope="module")
 def over(bench: Bench) -> tuple[Play, Watch]:
     """A scenario that has been played, and in which nothing is wrong."""
-    scenario = Scenario.parse("duplicate:bigquery:merge:1", seed=1)
-    kind = KINDS[scenario.kind]
-    played = Play(bench, scenario, kind)
-    played.prepare()
-    watch = Watch.begin(bench)
-    with played.undo:
-        kind.arm(played)
-        kind.call(played)
-        played.settle()
+    played, watch = act_out(bench, Scenario.parse("duplicate:bigquery:merge:1", seed=1))
     assert judge_run(played, watch) == []
     return played, watch
 

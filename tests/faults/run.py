@@ -31,15 +31,8 @@ class Result:
 
 def play(bench: Bench, scenario: Scenario) -> Result:
     """One scenario, from the old data to the clean run that heals it."""
-    kind = KINDS[scenario.kind]
     started = time.monotonic()
-    play = Play(bench, scenario, kind)
-    play.prepare()
-    watch = Watch.begin(bench)
-    with play.undo:
-        kind.arm(play)
-        kind.call(play)
-        play.settle()
+    play, watch = act_out(bench, scenario)
     wrong = judge_run(play, watch)
     states = {store: state_of(play, held) for store, held in play.held.items()}
     wrong += _heal(play)
@@ -47,6 +40,19 @@ def play(bench: Bench, scenario: Scenario) -> Result:
         wrong += [f"answered: {answered.text.strip()[:500]}" for answered in play.answers[:3]]
     answers = [f"{answered.body.get('code') or answered.status or 'none'}" for answered in play.answers]
     return Result(scenario, answers, states, wrong, time.monotonic() - started)
+
+
+def act_out(bench: Bench, scenario: Scenario) -> tuple[Play, Watch]:
+    """One scenario up to the end of its fault; and what there was before it."""
+    kind = KINDS[scenario.kind]
+    play = Play(bench, scenario, kind)
+    play.prepare()
+    watch = Watch.begin(bench)
+    with play.undo:
+        kind.arm(play)
+        kind.call(play)
+        play.settle()
+    return play, watch
 
 
 def _heal(play: Play) -> list[str]:
