@@ -1,11 +1,9 @@
 """One run in this process, against real parts: every way in and out that needs no HTTP."""
 
-import asyncio
 import gc
 import json
 import logging
 import re
-import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -26,8 +24,10 @@ from etl.logs import configure_logs
 from etl.pipeline import RunOptions
 from etl.report import RunReport
 from etl.settings import ENVIRONMENT, Settings
+from tests.faults import acts
+from tests.faults.proxy import Act, FaultProxy, Link, Trap
+from tests.faults.wire import PostgresWire, Step
 from tests.oracle import bigquery_tables, postgres_tables, wanted_tables
-from tests.sandbox import tcp_proxy
 from tests.sandbox.bigquery import BigQueryEmulator
 from tests.sandbox.bigquery_front import BigQueryFront
 from tests.sandbox.cloud_sql import CloudSqlStandIn
@@ -35,7 +35,6 @@ from tests.sandbox.http_stand_in import HANG, Answer, Request, json_answer
 from tests.sandbox.postgres import EmbeddedPostgres
 from tests.sandbox.sample_data import plain_events, plain_sales
 from tests.sandbox.secret_manager import SecretManagerStandIn
-from tests.sandbox.tcp_proxy import TcpProxy, connect, either, open_streams
 from tests.sandbox.ticketing_api import TicketingApi
 from tests.sandbox.upstream_faults import Fault
 
@@ -484,67 +483,45 @@ def test_a_job_that_is_given_up_shortly_before_the_deadline(
     assert error.details["stores"] == {"postgres": "success", "bigquery": "failed"}
 
 
-EXECUTE = b"E\0\0\0\t"
-"""How PostgreSQL's message begins that executes what was parsed before."""
+GIVE_BACK = "^UPDATE etl_lease SET run_id"
 
 
-class DeafProxy(TcpProxy):
-    """The answer to the first statement with `said` in it is lost: its connection breaks, or says nothing more."""
-
-    def __init__(self, socket_path: str, said: bytes, *, breaks: bool) -> None:
-        super().__init__()
-        self._target = socket_path
-        self._said = said
-        self._breaks = breaks
-
-    async def serve(self, connection: socket.socket) -> None:
-        reader, writer = await open_streams(connection)
-        up_reader, up_writer = await connect(self._target)
-        is_deaf = asyncio.Event()
-        async with tcp_proxy.closing(writer), tcp_proxy.closing(up_writer):
-            await either(self._send(reader, up_writer, is_deaf), self._answer(up_reader, writer, is_deaf))
-
-    async def _send(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, is_deaf: asyncio.Event) -> None:
-        is_parsed = False
-        while piece := await reader.read(1 << 16):
-            if is_parsed and EXECUTE in piece:
-                is_deaf.set()
-            if self._said and self._said in piece:
-                self._said, is_parsed = b"", True
-            writer.write(piece)
-
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, is_deaf: asyncio.Event) -> None:
-        while piece := await reader.read(1 << 16):
-            if not is_deaf.is_set():
-                writer.write(piece)
-            elif self._breaks:
-                return
+async def fall_silent(link: Link, step: Step) -> None:
+    """The work is done, nobody is told, and the connection stays."""
+    link.held = []
+    await link.forward(step.whole)
+    await link.swallow()
 
 
 @pytest.mark.parametrize(
-    ("said", "breaks", "code"),
+    ("step", "act", "code"),
     [
-        pytest.param(b"commit\0", True, "load_failed", id="the lease was taken, and the answer to that is lost"),
-        pytest.param(b"UPDATE etl_lease SET run_id", True, None, id="the end is noted over a connection that breaks"),
-        pytest.param(b"UPDATE etl_lease SET run_id", False, None, id="the end is noted over one that falls silent"),
+        pytest.param(
+            "^commit", acts.lose_answer, "load_failed", id="the lease was taken, and the answer to that is lost"
+        ),
+        pytest.param(GIVE_BACK, acts.lose_answer, None, id="the end is noted over a connection that breaks"),
+        pytest.param(GIVE_BACK, fall_silent, None, id="the end is noted over one that falls silent"),
     ],
 )
 def test_the_lease_is_given_back_however_the_ledger_is_reached(
     env: dict[str, str],
     postgres_server: EmbeddedPostgres,
     database: str,
-    said: bytes,
-    breaks: bool,
+    step: str,
+    act: Act,
     code: str | None,
 ) -> None:
     """Whatever becomes of one connection: the ledger then says how the run ended, and the next one may start."""
-    with DeafProxy(str(postgres_server.socket), said, breaks=breaks) as way:
+    with FaultProxy(str(postgres_server.socket), PostgresWire) as way:
+        trap = Trap(step, act)
+        way.set(trap)
         url = f"postgresql://postgres@127.0.0.1:{way.port}/{database}?sslmode=disable"
         env = {**env, "DATABASE_URL": url, "ETL_DEADLINE_SECONDS": "4"}
         if code is None:
             assert run(env).status == "success"
         else:
             refused(env, code)
+        assert trap.sprung.is_set()
         rows = postgres_server.run("SELECT status, error_code FROM etl_runs", database)
         assert rows == [("failed", code) if code else ("success", None)]
         assert postgres_server.run("SELECT run_id FROM etl_lease", database) == [(None,)]

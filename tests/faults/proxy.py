@@ -124,9 +124,9 @@ Act = Callable[[Link, Step], Awaitable[None]]
 
 
 class FaultProxy(TcpProxy):
-    """In front of a port on 127.0.0.1."""
+    """In front of a port on 127.0.0.1, or of a unix socket's path."""
 
-    def __init__(self, target: int, wire: Callable[[], Wire]) -> None:
+    def __init__(self, target: int | str, wire: Callable[[], Wire]) -> None:
         super().__init__()
         self.wire = wire
         self.is_black_hole = False
