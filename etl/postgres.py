@@ -18,8 +18,8 @@ from etl.stores import MAX_EXAMPLES, LoadResult, ScopeTotals, StoredTickets, Tab
 from etl.tables import AMOUNT_DECIMALS, EVENT_SALES_SUMMARY, TABLES, ColumnType, Table
 from etl.transform import Summary
 
-_CHUNK_ROWS = 1_500
-"""Some 64 KiB."""
+_CHUNK_ROWS = 500
+"""Some 20 KiB of daily rows; 5 MB where each event's name is as long as it may be."""
 _CREATE_LOCK = 0x7665726974  # "verit": two first runs at once must not both create the tables
 _TYPES: dict[ColumnType, sa.types.TypeEngine[Any]] = {
     ColumnType.TEXT: sa.Text(),
