@@ -15,6 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from tenacity import Retrying, retry_if_exception, wait_exponential
+
 from etl.api import Api, BrokenPageError, Token
 from etl.database import engine_for
 from etl.deadline import Deadline
@@ -26,7 +28,7 @@ from etl.errors import (
     LoadFailedError,
     StoreUnavailableError,
 )
-from etl.extract import Extraction, Progress, RejectedItem, Tally, extract_events_and_sales
+from etl.extract import Extraction, Progress, Tally, extract_events_and_sales
 from etl.guards import check_rejects, check_schema, check_shrink
 from etl.lease import LeaseKeeper
 from etl.logs import LogContext, log_context, log_error, log_info, log_warning
@@ -302,35 +304,36 @@ class _Job:
         self._record(replace(self._run, status="failed", error_code=error.code, error_text=str(error)))
 
     def _record(self, run: Run) -> None:
-        """Write how the run ended. A ledger that can't be written is said in the log: it must not hide the outcome."""
+        """Write how the run ended, and give the lease back; more than once, if need be.
+
+        A ledger that can't be written is said in the log: it must not hide the outcome.
+        """
         ended = replace(
             run,
             finished_at=datetime.now(UTC),
             duration_seconds=self.seconds(),
         )
         rejects = [reject for tally in self._tallies.values() for reject in tally.rejects]
-        if failure := self._finish(ended, rejects):
-            log_error("ETL run not recorded", error=str(failure))
+        deadline = self._deadline.last(RECORDING_SECONDS)
+        retrying = Retrying(
+            retry=retry_if_exception(_may_pass),
+            wait=wait_exponential(_FIRST_PAUSE_SECONDS),
+            stop=lambda state: state.upcoming_sleep >= deadline.left(),
+            sleep=deadline.sleep,
+            reraise=True,
+        )
+        try:
+            # A connection that falls silent must leave time for another one.
+            retrying(lambda: self._run_log.finish(ended, rejects, Deadline(deadline.remaining() / 2)))
+        except (StoreUnavailableError, DeadlineExceededError) as error:
+            log_error("ETL run not recorded", error=str(error))
 
-    def _finish(self, run: Run, rejects: list[RejectedItem]) -> EtlError | None:
-        """Note its end and give the lease back, more than once: a database may just be starting again. Or why not."""
-        deadline, pause = self._deadline.last(RECORDING_SECONDS), _FIRST_PAUSE_SECONDS
-        while True:
-            try:
-                # A connection that falls silent must leave time for another one.
-                self._run_log.finish(run, rejects, Deadline(deadline.remaining() / 2))
-                return None
-            except RejectsNotKeptError as error:
-                return error
-            except (StoreUnavailableError, DeadlineExceededError) as error:
-                failure = error
-            if str(failure.details.get("sqlstate")).startswith("42"):  # a right or a table is missing: it will be again
-                return failure
-            try:
-                deadline.sleep(pause)
-            except DeadlineExceededError:
-                return failure
-            pause *= 2
+
+def _may_pass(error: BaseException) -> bool:
+    """Whether another try may do: a database may just be starting again, but a right or a table stays missing."""
+    if not isinstance(error, (StoreUnavailableError, DeadlineExceededError)) or isinstance(error, RejectsNotKeptError):
+        return False
+    return not str(error.details.get("sqlstate")).startswith("42")
 
 
 def _load_store(name: str, load: Callable[[], LoadResult]) -> LoadResult:
