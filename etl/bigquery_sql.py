@@ -20,6 +20,8 @@ TYPES: dict[ColumnType, str] = {
     ColumnType.DATE: "DATE",
     ColumnType.TIME: "TIMESTAMP",
 }
+MAX_DAYS_A_JOB = 4_000
+"""Partitions that one job may modify. Source: BigQuery documentation, "Quotas and limits", partitioned tables."""
 _STREAM_ROWS = 500
 _STREAM_BYTES = 5_000_000
 
@@ -38,48 +40,53 @@ class Places:
 
 
 def changes_query(table: Table, places: Places) -> str:
-    """One row: how the stored rows in scope differ from staging, the first and last day that changes, and copies."""
-    day = table.partition or "NULL"
+    """One row: how the stored rows in scope differ from staging, the days on which they do, and copies."""
+    changed_days = f"SELECT DISTINCT {table.partition} FROM compared WHERE kind <> 'unchanged' ORDER BY 1"
     keys = ", ".join(table.key)
     return f"""
+        WITH compared AS (
+          SELECT {", ".join(f"COALESCE(s.{key}, t.{key}) AS {key}" for key in table.key)},
+                 CASE WHEN t.event_id IS NULL THEN 'inserted' WHEN s.event_id IS NULL THEN 'deleted'
+                      WHEN {_differs(table)} THEN 'updated' ELSE 'unchanged' END AS kind
+          FROM {places.staging} s FULL JOIN ({places.in_scope()}) t ON {_on_key(table)})
         SELECT COUNTIF(kind = 'inserted') AS inserted, COUNTIF(kind = 'updated') AS updated,
                COUNTIF(kind = 'deleted') AS deleted, COUNTIF(kind = 'unchanged') AS unchanged,
-               MIN(IF(kind = 'unchanged', NULL, {day})) AS first, MAX(IF(kind = 'unchanged', NULL, {day})) AS last,
+               {f"ARRAY({changed_days})" if table.partition else "[]"} AS days,
                (SELECT COUNT(*) FROM {places.staging}) AS staged,
                (SELECT COUNT(*) FROM ({places.in_scope()})) AS stored,
                (SELECT COUNT(*) FROM (SELECT DISTINCT {keys} FROM ({places.in_scope()}))) AS stored_keys
-        FROM (SELECT {", ".join(f"COALESCE(s.{key}, t.{key}) AS {key}" for key in table.key)},
-                     CASE WHEN t.event_id IS NULL THEN 'inserted' WHEN s.event_id IS NULL THEN 'deleted'
-                          WHEN {_differs(table)} THEN 'updated' ELSE 'unchanged' END AS kind
-              FROM {places.staging} s FULL JOIN ({places.in_scope()}) t ON {_on_key(table)})"""
+        FROM compared"""
 
 
 @dataclass(frozen=True)
 class Changed:
-    """What is to change in a table. `days` is the span in which daily rows do, None for none.
+    """What is to change in a table. `days` are those on which daily rows do, in their order.
 
     `has_copies` is whether a key stands in the scope more than once, as the write mode `stream` leaves it: no MERGE
     can make one row of them, so all of the scope is written anew.
     """
 
     changes: TableChanges
-    days: tuple[date, date] | None
+    days: list[date]
     has_copies: bool
 
     def statements(self, table: Table, places: Places) -> list[str]:
         """What makes the target hold what staging holds, for the scope."""
         if self.has_copies:
             return replace_statements(table, places)
-        merge = merge_statement(table, places, self.days)
-        return [] if merge is None else [merge]
+        if table.partition is None:
+            return [merge_statement(table, places)]
+        starts = range(0, len(self.days), MAX_DAYS_A_JOB)
+        parts = (self.days[start : start + MAX_DAYS_A_JOB] for start in starts)
+        return [merge_statement(table, places, (days[0], days[-1])) for days in parts]
 
 
 def read_changes(row: Mapping[str, Any]) -> Changed:
     """The row of `changes_query`, read."""
     if row["stored_keys"] < row["stored"]:
-        return Changed(replaced(row["staged"], row["stored"]), None, has_copies=True)
+        return Changed(replaced(row["staged"], row["stored"]), [], has_copies=True)
     changes = TableChanges(row["inserted"], row["updated"], row["deleted"], row["unchanged"])
-    return Changed(changes, None if row["first"] is None else (row["first"], row["last"]), has_copies=False)
+    return Changed(changes, row["days"], has_copies=False)
 
 
 def replaced(staged: int, stored: int) -> TableChanges:
@@ -101,17 +108,13 @@ def replace_statements(table: Table, places: Places) -> list[str]:
     ]
 
 
-def merge_statement(table: Table, places: Places, days: tuple[date, date] | None) -> str | None:
-    """One MERGE. Of a partitioned table only the days that change are touched; None where none does.
+def merge_statement(table: Table, places: Places, days: tuple[date, date] | None = None) -> str:
+    """One MERGE: of all, or from the first to the last of these days.
 
     The bounds are constants in the merge condition: BigQuery prunes by nothing else. Rows that are to go come with
     the source, marked: a WHEN NOT MATCHED BY SOURCE would keep it from pruning.
     """
-    span = ""
-    if table.partition is not None:
-        if days is None:
-            return None
-        span = f"{table.partition} BETWEEN DATE '{days[0]}' AND DATE '{days[1]}'"
+    span = f"{table.partition} BETWEEN DATE '{days[0]}' AND DATE '{days[1]}'" if days else ""
     names = ", ".join(table.names)
     keys = ", ".join(f"t.{key}" for key in table.key)
     nothing = ", ".join(f"CAST(NULL AS {TYPES[c.type]})" for c in table.columns if c.name not in table.key)

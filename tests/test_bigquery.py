@@ -185,6 +185,18 @@ def sales_of_before() -> list[tuple[str, str, int, str]]:
     return [(row[0], row[1].isoformat(), row[2], str(row[3])) for row in rows_of(BEFORE)[DAYS]]
 
 
+def test_more_days_than_a_job_may_touch_take_a_merge_each(front: ScriptedFront, store: BigQueryStore) -> None:
+    """4,001 days of eleven years and of a bad clock: two MERGEs in the one script, of 4,000 days and of one."""
+    days = ["0001-01-01", *((date(2015, 1, 1) + timedelta(number)).isoformat() for number in range(4000))]
+    summary = summary_of({"a": "Aida"}, [("a", day, 1, "2.5") for day in days])
+    store.load(summary)
+    [script] = [query for query in map(query_of, front.log) if "MERGE" in query]
+    assert re.findall(r"MERGE `[^`]*\.(\w+)`", script) == [EVENTS, DAYS, DAYS]
+    bounds = re.findall(r"ON .* AND t.sale_date BETWEEN DATE '(.+?)' AND DATE '(.+?)'", script)
+    assert bounds == [(days[0], days[3999]), (days[4000], days[4000])]
+    assert store.rows(DAYS) == rows_of(summary)[DAYS]
+
+
 def test_a_lost_lease_stops_it_right_before_the_merge(front: ScriptedFront, store: BigQueryStore) -> None:
     """`before_write` is asked after all else and before the script; when it raises, rows stay and staging goes."""
     store.load(BEFORE)

@@ -6,8 +6,8 @@ from datetime import date
 
 import pytest
 
-from etl.bigquery_sql import Places, compare, json_rows, merge_statement, stream_chunks
-from etl.stores import MAX_EXAMPLES
+from etl.bigquery_sql import Changed, Places, compare, json_rows, stream_chunks
+from etl.stores import MAX_EXAMPLES, TableChanges
 from etl.tables import DAILY_TICKET_SALES, EVENT_SALES_SUMMARY, Table
 from tests.summaries import counts, summary_of
 
@@ -15,10 +15,14 @@ PLACES = Places("`p.d.target`", "`p.d.staging`", "`p.d.scope`")
 DAY = date(2026, 1, 31)
 
 
+def changed(*days: date) -> Changed:
+    return Changed(TableChanges(), list(days), has_copies=False)
+
+
 def test_the_daily_merge_is_bounded_by_constant_days() -> None:
     """Each of its three looks at a table has the same constant days: else BigQuery would scan every partition."""
-    merge = merge_statement(DAILY_TICKET_SALES, PLACES, (date(2026, 1, 31), date(2026, 3, 1)))
-    assert merge is not None
+    days = changed(date(2026, 1, 31), date(2026, 2, 3), date(2026, 3, 1))
+    [merge] = days.statements(DAILY_TICKET_SALES, PLACES)
     assert re.findall(r"(\S+) BETWEEN DATE '2026-01-31' AND DATE '2026-03-01'", merge) == [
         "sale_date",
         "t.sale_date",
@@ -29,9 +33,8 @@ def test_the_daily_merge_is_bounded_by_constant_days() -> None:
 
 def test_no_day_changes_no_daily_merge() -> None:
     """Then there is nothing to do; the events' MERGE has no days and always runs, for `last_updated`."""
-    assert merge_statement(DAILY_TICKET_SALES, PLACES, None) is None
-    merge = merge_statement(EVENT_SALES_SUMMARY, PLACES, None)
-    assert merge is not None
+    assert changed().statements(DAILY_TICKET_SALES, PLACES) == []
+    [merge] = changed().statements(EVENT_SALES_SUMMARY, PLACES)
     assert "BETWEEN" not in merge
 
 
