@@ -41,7 +41,7 @@ etl: $(INSTALLED)
 
 # Both cores; a module's tests share its processes, so they stay together.
 test: lint $(TERRAFORM_INSTALLED)
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 fuzz: $(INSTALLED)
 	FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest --numprocesses 2 tests/test_fuzz.py $(ARGS)

@@ -11,9 +11,28 @@ from tests.sandbox.bigquery import BigQueryEmulator
 from tests.sandbox.function import reach_loopback
 from tests.sandbox.postgres import EmbeddedPostgres
 
+LONGEST_FIRST = (
+    "test_faults",
+    "test_terraform",
+    "test_function",
+    "test_histories",
+    "test_stores",
+    "test_bigquery",
+    "test_sandbox_run",
+    "test_hostile_upstream",
+    "test_pipeline",
+    "test_black_holes",
+)
+"""The modules that take longest: begun last, one of them would keep one core busy while the other has nothing left."""
+
 
 def pytest_configure() -> None:
     os.environ.update(reach_loopback(os.environ))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    ranks = {name: rank for rank, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: ranks.get(item.path.stem, len(ranks)))
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from etl.logs import LogContext, configure_logs, log_context, log_error, log_info, log_warning, read_trace
+from tests.upstream import json_logs
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 RUN = LogContext("run-1", f"projects/p/traces/{TRACE}", SPAN)
@@ -31,13 +32,8 @@ def parse(text: str) -> dict[str, Any]:
 @pytest.fixture
 def lines(capsys: pytest.CaptureFixture[str]) -> Iterator[Lines]:
     """The events logged since the last call, with the logs set up; afterwards they are as they were."""
-    loggers = logging.root, logging.getLogger("etl")
-    before = [(logger.handlers[:], logger.level) for logger in loggers]
-    configure_logs("INFO")
-    yield lambda: [parse(text) for text in capsys.readouterr().out.split("\n")[:-1]]
-    for logger, (handlers, level) in zip(loggers, before, strict=True):
-        logger.handlers[:] = handlers
-        logger.setLevel(level)
+    with json_logs():
+        yield lambda: [parse(text) for text in capsys.readouterr().out.split("\n")[:-1]]
 
 
 class Pipe:

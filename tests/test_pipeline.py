@@ -2,7 +2,6 @@
 
 import gc
 import json
-import logging
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +19,6 @@ from google.cloud.bigquery import Client
 from etl import run_etl_once
 from etl.errors import EtlError
 from etl.extract import Tally
-from etl.logs import configure_logs
 from etl.pipeline import RunOptions
 from etl.report import RunReport
 from etl.settings import ENVIRONMENT, Settings
@@ -37,6 +35,7 @@ from tests.sandbox.sample_data import plain_events, plain_sales
 from tests.sandbox.secret_manager import SecretManagerStandIn
 from tests.sandbox.ticketing_api import TicketingApi
 from tests.sandbox.upstream_faults import Fault
+from tests.upstream import json_logs
 
 SECRET = "projects/veritix-test/secrets/token"
 Logged = Callable[..., list[dict[str, Any]]]
@@ -80,16 +79,13 @@ def bigquery_client(bigquery_emulator: BigQueryEmulator, bigquery_project: str) 
 @pytest.fixture
 def logged(capsys: pytest.CaptureFixture[str]) -> Iterator[Logged]:
     """The log lines since it was last asked, of these messages or all."""
-    handlers, level = list(logging.root.handlers), logging.root.level
-    configure_logs("INFO")
 
     def lines(*messages: str) -> list[dict[str, Any]]:
         found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
         return [line for line in found if not messages or line["message"] in messages]
 
-    yield lines
-    logging.root.handlers[:] = handlers
-    logging.root.setLevel(level)
+    with json_logs():
+        yield lines
 
 
 def run(env: dict[str, str], **options: Any) -> RunReport:

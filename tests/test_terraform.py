@@ -88,7 +88,9 @@ def terraform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terraform]:
     if shutil.which("terraform") is None:
         missing("terraform is not installed: install 1.11 or later")
     root = copy_of_checkout(tmp_path_factory.mktemp("checkout"))
-    real = Terraform(root, os.environ | {"TF_IN_AUTOMATION": "1", "CHECKPOINT_DISABLE": "1"}, real_providers=True)
+    # GOGC: as much memory again, a third less processor time.
+    environment = os.environ | {"TF_IN_AUTOMATION": "1", "CHECKPOINT_DISABLE": "1", "GOGC": "400"}
+    real = Terraform(root, environment, real_providers=True)
     initialised = real.run("init", "-backend=false", "-input=false", "-no-color")
     if initialised.returncode == 0:
         yield real

@@ -110,7 +110,7 @@ def json_logs() -> Iterator[None]:
     """Logs as in production, on stdout; afterwards as before."""
     root, own = logging.root, logging.getLogger("etl")
     before = root.handlers[:], root.level, own.level
-    configure_logs()
+    configure_logs("INFO")
     try:
         yield
     finally:
