@@ -42,6 +42,8 @@ Counts = tuple[int, ...]
 class Testbed:
     """`env` is the function's environment. The token comes from Secret Manager, the database's login from its URL."""
 
+    __test__ = False  # by its name pytest would take it for tests
+
     env: Mapping[str, str]
     function: Function
     upstream: TicketingApi
