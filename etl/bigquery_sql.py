@@ -41,7 +41,9 @@ class Places:
 
 def changes_query(table: Table, places: Places) -> str:
     """One row: how the stored rows in scope differ from staging, the days on which they do, and copies."""
-    changed_days = f"SELECT DISTINCT {table.partition} FROM compared WHERE kind <> 'unchanged' ORDER BY 1"
+    days = "[]"
+    if table.partition:
+        days = f"ARRAY(SELECT DISTINCT {table.partition} FROM compared WHERE kind <> 'unchanged' ORDER BY 1)"
     keys = ", ".join(table.key)
     return f"""
         WITH compared AS (
@@ -51,7 +53,7 @@ def changes_query(table: Table, places: Places) -> str:
           FROM {places.staging} s FULL JOIN ({places.in_scope()}) t ON {_on_key(table)})
         SELECT COUNTIF(kind = 'inserted') AS inserted, COUNTIF(kind = 'updated') AS updated,
                COUNTIF(kind = 'deleted') AS deleted, COUNTIF(kind = 'unchanged') AS unchanged,
-               {f"ARRAY({changed_days})" if table.partition else "[]"} AS days,
+               {days} AS days,
                (SELECT COUNT(*) FROM {places.staging}) AS staged,
                (SELECT COUNT(*) FROM ({places.in_scope()})) AS stored,
                (SELECT COUNT(*) FROM (SELECT DISTINCT {keys} FROM ({places.in_scope()}))) AS stored_keys
