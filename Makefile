@@ -39,7 +39,8 @@ serve: $(INSTALLED)
 etl: $(INSTALLED)
 	@$(BIN)/python -m etl $(ARGS)
 
-# Both cores; a module's tests share its processes, so they stay together.
+# Both cores; a module's tests share its processes, so they stay together. The modules come in the order of
+# tests/conftest.py: xdist would begin with those that have many tests, not with those that take long.
 test: lint $(TERRAFORM_INSTALLED)
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 

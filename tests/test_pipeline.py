@@ -23,6 +23,7 @@ from etl.pipeline import RunOptions
 from etl.report import RunReport
 from etl.settings import ENVIRONMENT, Settings
 from tests.faults import acts
+from tests.faults.moments import MOMENTS
 from tests.faults.proxy import Act, FaultProxy, Link, Trap
 from tests.faults.wire import PostgresWire, Step
 from tests.oracle import bigquery_tables, postgres_tables, wanted_tables
@@ -479,7 +480,7 @@ def test_a_job_that_is_given_up_shortly_before_the_deadline(
     assert error.details["stores"] == {"postgres": "success", "bigquery": "failed"}
 
 
-GIVE_BACK = "^UPDATE etl_lease SET run_id"
+GIVE_BACK = MOMENTS["postgres"]["give-back"].pattern
 
 
 async def fall_silent(link: Link, step: Step) -> None:
@@ -540,7 +541,7 @@ def test_a_ledger_that_refuses_is_asked_once(
     asked: list[str] = []
 
     def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        if statement.startswith("UPDATE etl_lease SET run_id"):
+        if re.search(GIVE_BACK, statement):
             asked.append(statement)
 
     sa.event.listen(sa.Engine, "before_cursor_execute", note)
