@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
+from itertools import count
 from typing import Any, Generic
 from urllib.parse import urlencode
 
@@ -77,18 +78,30 @@ class Token:
 
 @dataclass
 class FetchedPage(Generic[ItemT]):
-    """A page with what its answer's header said of it."""
+    """A page with its answer's headers.
+
+    `began` and `ended` place its request among the others of the run: they count what begins and ends, in the order of
+    time. The upstream has taken rows and total between the two, in whichever order. A page that isn't whole ends after
+    its last batch. `row` is the row number of its first item, None where it has none: behind a cursor, or on a page
+    that isn't whole. `is_again` marks a page that was read before, `is_paged` one that says whether others follow.
+    `asked_size` is how many items were asked for at most, None if that was left to the upstream.
+    """
 
     request: PageRequest
     page: Page[ItemT]
     url: str
-    link_header: str | None
-    total_header: str | None
+    headers: Mapping[str, str]
+    began: int = 0
+    ended: int = 0
+    row: int | None = None
+    is_again: bool = False
+    is_paged: bool = False
+    asked_size: int | None = None
 
     @cached_property
     def total(self) -> int | None:
         """How many records there are in all, where the page declares it; known once its envelope is complete."""
-        return declared_total(self.page.envelope, self.total_header)
+        return declared_total(self.page.envelope, self.headers.get("X-Total-Count"))
 
 
 class Api:
@@ -116,6 +129,7 @@ class Api:
         self._transport: dict[str, Any] = {**self._session.merge_environment_settings(base, {}, None, None, None)}
         self._session.trust_env = False  # a netrc file would put another login in the place of the token
         self._waits: dict[int, float] = {}
+        self._moments = count(1)
         self._blank = self._session.prepare_request(requests.Request("GET", base))
         # One for all pages: it refers to itself, and the garbage collector is off during a run.
         self._retrying = Retrying(
@@ -154,6 +168,7 @@ class Api:
     ) -> FetchedPage[ItemT]:
         tries.number += 1
         response: requests.Response | None = None
+        began = next(self._moments)
         try:
             response = self._get(dataset, request, tries.number)
             self._check_status(response)
@@ -164,18 +179,14 @@ class Api:
                 response.close()
             _log_attempt(dataset, tries.number, status_code, 0)
             raise tries.count(error, self._timeout, status_code) from None
+        asked_size = self._settings.nest_api_page_size
+        fetched = FetchedPage(request, page, str(response.url), response.headers, began, asked_size=asked_size)
         if page.is_whole:
+            fetched.ended = next(self._moments)
             _log_attempt(dataset, tries.number, response.status_code, page.item_count)
         else:
-            page.batches = self._stream(page, page.batches, response, dataset, request, tries.number)
-        headers = response.headers
-        return FetchedPage(
-            request,
-            page,
-            str(response.url),
-            headers.get("Link"),
-            headers.get("X-Total-Count"),
-        )
+            page.batches = self._stream(fetched, page.batches, response, dataset, tries.number)
+        return fetched
 
     def _check_status(self, response: requests.Response) -> None:
         verdict = classify(response.status_code)
@@ -186,21 +197,22 @@ class Api:
 
     def _stream(
         self,
-        page: Page[ItemT],
+        fetched: FetchedPage[ItemT],
         batches: Iterator[Batch[ItemT]],
         response: requests.Response,
         dataset: Dataset[ItemT],
-        request: PageRequest,
         attempt: int,
     ) -> Iterator[Batch[ItemT]]:
         """The batches of a page that is too large to wait for its end."""
         try:
             yield from batches
         except (BodyError, *NETWORK_ERRORS) as error:
-            raise BrokenPageError(f"{dataset.name}, {request.describe()}: {reason_of(error, self._timeout)}") from None
+            reason = reason_of(error, self._timeout)
+            raise BrokenPageError(f"{dataset.name}, {fetched.request.describe()}: {reason}") from None
         finally:
             response.close()
-            _log_attempt(dataset, attempt, response.status_code, page.item_count)
+            fetched.ended = next(self._moments)
+            _log_attempt(dataset, attempt, response.status_code, fetched.page.item_count)
 
     def _get(self, dataset: Dataset[Any], request: PageRequest, attempt: int) -> requests.Response:
         """Send the request: with a renewed token after a 401, and along redirects within the origin."""

@@ -73,6 +73,13 @@ class IncompleteExtractError(EtlError):
     status = 502
 
 
+class AmbiguousIdsError(EtlError):
+    """Different records on one page share an id: counting each id once would lose some."""
+
+    code = "ambiguous_ids"
+    status = 502
+
+
 class SuspiciousExtractError(EtlError):
     """What was read is far less than what the store has: look at the upstream, or force."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -14,10 +13,13 @@ from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 from etl.api import EVENTS, TICKET_SALES, Api, Dataset, FetchedPage
+from etl.arrivals import Arrivals
 from etl.columns import ColumnReader, SaleColumns, SaleRow, columns_of, row_of
-from etl.errors import IncompleteExtractError
+from etl.errors import AmbiguousIdsError, IncompleteExtractError
 from etl.items import CUT, MAX_RECORD_CHARACTERS, Batch, ItemT
+from etl.page_ids import PageIds
 from etl.page_stream import PageStream, not_understood
+from etl.pagination import ROUND_SIZES, PageRequest, declared_size
 from etl.records import (
     MISSING,
     SENT,
@@ -37,7 +39,6 @@ MAX_REJECTS_KEPT = 1000
 REJECTS_CHARACTERS = 2_000_000
 """How much of a dataset's rejected records is kept in all; then the first 256 characters of each."""
 _STANDSTILL_PAGES = 3
-_OFFSET = re.compile(r"[?&](page|offset|skip)=[0-9]")
 _NOT_AN_OBJECT = Rejected("not_an_object")
 
 
@@ -56,11 +57,12 @@ class Tally:
     """What one reading of a dataset came to.
 
     `read` counts items as they came, `accepted` the records that can be used, each id once. `distinct` are the
-    distinct ids, rejected items' too, and the `unnamed` items, which have none. `first_total` and `last_total` are what
-    the first and last page declared. `total_fell` is whether a page declared less than the one before: then records
-    were deleted under the reader, or pages were served out of their order. `jumps` are records that came again from
-    further off than new records can have pushed them. Either way another record may have been skipped. `waited` is
-    seconds spent waiting for the upstream, `folded` seconds that whoever takes the records spent on them.
+    distinct ids, rejected items' too, and the `unnamed` items, which have none. `first_total` is what the first page
+    declared or, in a second reading, what it declared just before; `last_total` is what the last page declared.
+    `total_fell` is whether a page declared less than one before: then records were deleted under the reader. `jumps`
+    counts records that came again from further off than new records can have pushed them. Either way another record
+    may have been skipped. `waited` is seconds spent waiting for the upstream, `folded` seconds that whoever takes the
+    records spent on them.
     """
 
     dataset: str
@@ -130,6 +132,7 @@ class Extraction:
 
     def events(self) -> Iterator[EventRecord]:
         """Every event, as often as it is listed. Raises what `_batches` raises."""
+        # An event that is listed twice is one event: its last name counts.
         reading = _Reading(EVENTS.name, read_event, attrgetter("event_id"), keep_repeats=True)
         return chain.from_iterable(self._batches(EVENTS, reading, reading.take))
 
@@ -145,36 +148,33 @@ class Extraction:
         return chain.from_iterable(map(SaleColumns.rows, columns))
 
     def _reading_of_sales(self) -> _Reading[SaleItem]:
-        return _Reading(TICKET_SALES.name, self._read_sale, attrgetter("sale_id"))
+        return _Reading(TICKET_SALES.name, self._read_sale, attrgetter("sale_id"), needs_unique_ids=not self._force)
 
     def _batches(
-        self,
-        dataset: Dataset[ItemT],
-        reading: _Reading[ItemT],
-        take: Callable[[Batch[ItemT], int | None], T],
+        self, dataset: Dataset[ItemT], reading: _Reading[ItemT], take: Callable[[Batch[ItemT]], T]
     ) -> Iterator[T]:
         """Raises UpstreamError, and IncompleteExtractError once the pages don't advance or don't add up."""
-        is_second = dataset.name in self.tallies
+        before = self.tallies.get(dataset.name)
         tally = self.tallies[dataset.name] = reading.tally
-        pages = PageStream(self._api, dataset, self._max_pages, in_order=is_second)
+        pages = PageStream(
+            self._api, dataset, self._max_pages, in_order=before is not None, is_doubtful=reading.is_doubtful
+        )
+        if before is not None and before.first_total is not None:
+            # The first reading's may have been counted after its rows were taken, and with a record that came between.
+            reading.begin(pages.fetch_total(PageRequest()).total)
         for fetched in pages:
-            total = fetched.total if has_place(fetched) else None
+            reading.begin_page(fetched)
             for batch in fetched.page.batches:
-                taken = take(batch, None if total is None else tally.read - total)
+                taken = take(batch)
                 started = time.perf_counter()
                 yield taken
                 tally.folded += time.perf_counter() - started
             tally.waited = pages.waited
             reading.end_page(fetched)
             self._progress(tally)
+        if reading.has_open_end():
+            reading.close_end(pages.fetch_total(fetched.request))
         reading.check(pages.unknown_keys, force=self._force)
-
-
-def has_place(fetched: FetchedPage[Any]) -> bool:
-    """Whether a record's row number tells where it stands: not behind a cursor, and not before the total is known."""
-    request = fetched.request
-    by_number = request.ordinal == 1 or request.page_number is not None or bool(_OFFSET.search(request.url or ""))
-    return by_number and fetched.page.is_whole
 
 
 class _Reading(Generic[ItemT]):
@@ -187,22 +187,32 @@ class _Reading(Generic[ItemT]):
         id_of: Callable[[Any], str | None],
         *,
         keep_repeats: bool = False,
+        needs_unique_ids: bool = False,
     ) -> None:
         self.tally = Tally(dataset)
         self._read: Callable[[ItemT], Any] = read
         self._id_of = id_of
         self._keep_repeats = keep_repeats
+        self._needs_unique_ids = needs_unique_ids
+        self._page_ids: PageIds | None = None
+        self._request = PageRequest()
         self._seen = SeenIds()
+        self._arrivals = Arrivals()
         self._standstill = 0
         self._page_start = (0, 0)
+        self._row: int | None = None
+        self._is_again = False
+        self._least = 0
+        self._page_size = 0
+        self._doubted = 0
 
-    def take(self, batch: Batch[ItemT], place: int | None) -> list[Any]:
+    def take(self, batch: Batch[ItemT]) -> list[Any]:
         """The records of a batch that can be used, and are new (or kept all the same); the tally notes all of them."""
         tally, read = self.tally, self._read
         records: list[Any] = [_NOT_AN_OBJECT if item is None else read(item) for item in batch.items]
         _note_fields(batch, tally)
         has_rejects = Rejected in set(map(type, records))
-        is_new = self._note(list(map(_reject_or(self._id_of) if has_rejects else self._id_of, records)), place)
+        is_new = self._note(batch, list(map(_reject_or(self._id_of) if has_rejects else self._id_of, records)))
         if has_rejects:
             _note_rejects(batch, records, is_new, tally)
         if has_rejects or is_new:
@@ -216,54 +226,118 @@ class _Reading(Generic[ItemT]):
             tally.dates.update(map(attrgetter("date_source"), records))
         return records
 
-    def take_columns(
-        self, read: Callable[[list[Any]], SaleColumns | None], batch: Batch[ItemT], place: int | None
-    ) -> SaleColumns:
+    def take_columns(self, read: Callable[[list[Any]], SaleColumns | None], batch: Batch[ItemT]) -> SaleColumns:
         """The same sales as columns; `read` reads the plain ones."""
         columns = None if batch.plain is None else read(batch.plain)
         if columns is None:
-            return columns_of(map(row_of, self.take(batch, place)))
-        is_new = self._note([sale.sale_id for sale in batch.plain or ()], place)
+            return columns_of(map(row_of, self.take(batch)))
+        is_new = self._note(batch, [sale.sale_id for sale in batch.plain or ()])
         if is_new:
             columns = columns.only(is_new)
         self.tally.accepted += len(columns.days)
         self.tally.dates[SENT] += len(columns.days)
         return columns
 
-    def _note(self, ids: Sequence[Id], place: int | None) -> list[bool] | None:
-        """Note what a batch has brought; None if all of it is new, else for each id whether it is."""
-        is_new = self._seen.add(ids, place)
-        self.tally.read += len(ids)
-        self.tally.unnamed += ids.count(None)
-        self.tally.duplicates += is_new.count(False) if is_new else 0
+    def _note(self, batch: Batch[ItemT], ids: Sequence[Id]) -> list[bool] | None:
+        """Note what a batch has brought; None if all of it is new, else for each id whether it is.
+
+        Raises AmbiguousIdsError where an id stands on the page with other content.
+        """
+        is_new = self._seen.add(ids, self._row, self._least)
+        if self._page_ids is not None and (conflict := self._page_ids.conflict(batch, ids, is_new)) is not None:
+            raise AmbiguousIdsError(
+                f"{self.tally.dataset}, {self._request.describe()}: two different records have the id "
+                f"{str(conflict)[:100]!r}. Ids have to be unique: counted once each, one of them would be lost. Let "
+                "the upstream send an id of its own with each record or, if the first one of each is right, run once "
+                "with force=true.",
+                dataset=self.tally.dataset,
+            )
+        if self._row is not None:
+            self._row += len(ids)
+        tally = self.tally
+        if self._is_again:  # what has no id was counted when the page was read first, and can't be told apart
+            flags = is_new or [True] * len(ids)
+            is_new = [flag and key is not None for flag, key in zip(flags, ids, strict=True)]
+            tally.read += is_new.count(True)
+            return is_new
+        tally.read += len(ids)
+        tally.unnamed += ids.count(None)
+        tally.duplicates += is_new.count(False) if is_new else 0
         return is_new
+
+    def begin(self, total: int | None) -> None:
+        """Hold what is read against a total that was declared before, rather than against the first page's own."""
+        self.tally.first_total = total
+        self._arrivals = Arrivals(total)
+
+    def begin_page(self, fetched: FetchedPage[ItemT]) -> None:
+        """What the ids of this page are noted with."""
+        self._request, self._is_again = fetched.request, fetched.is_again
+        self._page_ids = PageIds(is_large=not fetched.page.is_whole) if self._needs_unique_ids else None
+        self._row = None
+        if fetched.row is not None and fetched.total is not None:
+            least = self._arrivals.least(fetched.began)
+            # Of the first page of all nothing else is known; where its total is too large, a second reading tells.
+            self._row, self._least = fetched.row, fetched.total if least is None else least
 
     def end_page(self, fetched: FetchedPage[ItemT]) -> None:
         """Note the total of a page, and raise IncompleteExtractError where pages bring nothing new."""
         tally = self.tally
         total = fetched.total
-        if tally.pages == 0:
+        if tally.pages == 0 and tally.first_total is None:
             tally.first_total = total
-        elif total is not None and tally.last_total is not None:
-            tally.total_fell = tally.total_fell or total < tally.last_total
         tally.last_total = total
-        tally.pages += 1
+        tally.pages = max(tally.pages, fetched.request.ordinal)
+        self._arrivals.add(fetched.began, fetched.ended, total, self._seen.take_needed())
+        self._page_size = max(self._page_size, fetched.page.item_count)
         read, duplicates = self._page_start
         self._page_start = tally.read, tally.duplicates
         has_news = tally.duplicates - duplicates < tally.read - read
-        self._standstill = 0 if has_news or tally.read == read else self._standstill + 1
+        if not fetched.is_again:
+            self._standstill = 0 if has_news or tally.read == read else self._standstill + 1
         if self._standstill == _STANDSTILL_PAGES:
             raise IncompleteExtractError(
                 f"{tally.dataset}, {fetched.request.describe()}: {self._standstill} pages in a row brought only "
                 "records that had been read before: the upstream doesn't advance"
             )
 
+    def is_doubtful(self, fetched: FetchedPage[ItemT]) -> bool:
+        """Whether records may have been pushed from the last page to one that isn't declared: it is read once more.
+
+        That is so where the page is full: what declares it the last one may have been counted before its rows were
+        taken, and know nothing of records that came in between.
+        """
+        if fetched.row is None or self._doubted == fetched.request.ordinal or not self._is_full(fetched):
+            return False
+        self._doubted = fetched.request.ordinal
+        return True
+
+    def _is_full(self, fetched: FetchedPage[ItemT]) -> bool:
+        count = fetched.page.item_count
+        if fetched.request.ordinal > 1:
+            return 0 < self._page_size <= count
+        size = declared_size(fetched.page.envelope) or fetched.asked_size
+        return fetched.is_paged and (count >= size > 0 if size else count in ROUND_SIZES)
+
+    def has_open_end(self) -> bool:
+        """Whether a total that is declared after all rows were read can still explain them."""
+        tally = self.tally
+        if tally.first_total is None or tally.last_total is None:
+            return False
+        return self._arrivals.is_open or tally.read - tally.duplicates > max(tally.first_total, tally.last_total)
+
+    def close_end(self, fetched: FetchedPage[ItemT]) -> None:
+        """Note the total of a page that was asked for once all rows were read."""
+        self.tally.last_total = fetched.total
+        self._arrivals.add(fetched.began, fetched.ended, fetched.total)
+
     def check(self, unknown_keys: list[str], *, force: bool) -> None:
         """Raise IncompleteExtractError unless what was read is what the upstream declares, or nobody knows."""
         tally = self.tally
         ids, tally.far_repeats = self._seen.count()
         tally.distinct = ids + tally.unnamed
-        tally.jumps = self._seen.jumps
+        self._arrivals.close()
+        tally.total_fell, tally.jumps = self._arrivals.has_fallen, self._arrivals.jumps
         if force or (tally.completeness != "unproved" and not tally.far_repeats):
             return
         if unknown_keys and tally.distinct < (tally.first_total or 0):

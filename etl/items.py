@@ -32,6 +32,8 @@ LENIENT = json.JSONDecoder(
     parse_constant=float,
 )
 
+_RAW = msgspec.json.Decoder(list[msgspec.Raw])
+
 ItemT = TypeVar("ItemT", EventItem, SaleItem)
 
 
@@ -91,6 +93,13 @@ class Batch(Generic[ItemT]):
         if not texts and len(self.source) > LENIENT_BYTES:
             texts.append(text[1:MAX_RECORD_CHARACTERS].lstrip() + CUT)
         return texts + [CUT] * (len(self) - len(texts))
+
+    def digests(self) -> list[int]:
+        """A hash of each item's JSON text."""
+        try:
+            return [hash(bytes(item)) for item in _RAW.decode(self.source)]
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return [hash(text.encode(errors="surrogateescape")) for text in self.texts()]
 
     def first_keys(self) -> list[str]:
         """The keys of the first item that is an object, for messages."""

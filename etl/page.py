@@ -49,6 +49,11 @@ class Page(Generic[ItemT]):
     item_count: int = 0
     is_whole: bool = False
 
+    def skip(self) -> None:
+        """Read to the end without using the items: for what stands around them."""
+        for _ in self.batches:
+            pass
+
 
 def read_page(
     chunks: Iterator[bytes], decoder: ItemDecoder[ItemT], check: Callable[[], None] = lambda: None

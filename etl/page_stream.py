@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import math
+import re
 import sys
 import time
 from collections import deque
@@ -17,6 +18,9 @@ from etl.errors import IncompleteExtractError, UpstreamError
 from etl.items import ItemDecoder, ItemT
 from etl.pagination import Next, PageRequest, next_page, understood_forms, unknown_paging
 
+_CALM_PAGES = 8
+"""So many pages in a row declare the same total before several are fetched at once again."""
+_OFFSET = re.compile(r"[?&](page|offset|skip)=[0-9]")
 _SMOOTHING = 0.3
 _QUICK_SECONDS = sys.getswitchinterval()
 """So long a thread waits for the interpreter's lock after each word from the upstream, 5 ms."""
@@ -27,7 +31,11 @@ class PageStream(Generic[ItemT]):
 
     `waited` is how long the iterating thread has waited for the upstream, in seconds. `unknown_keys` are what looks
     like paging on a page that gave no signal, once there was one. `in_order` asks for a page only once the one before
-    has come.
+    has come. `is_doubtful` looks at the last page, once it has been read: then it is asked for once more, and followed.
+
+    Pages that are under way at once may be served out of their order, and a record that is inserted meanwhile then
+    moves another one from a page that hasn't been served to one that has. So what was read that way counts only while
+    the declared total stands still; where it moves, the pages that aren't proved yet are read again, in order.
     """
 
     def __init__(
@@ -38,6 +46,7 @@ class PageStream(Generic[ItemT]):
         clock: Callable[[], float] = time.perf_counter,
         *,
         in_order: bool = False,
+        is_doubtful: Callable[[FetchedPage[ItemT]], bool] = lambda _: False,
     ) -> None:
         self.waited = 0.0
         self.unknown_keys: list[str] = []
@@ -46,29 +55,75 @@ class PageStream(Generic[ItemT]):
         self._decoder: ItemDecoder[ItemT] = ItemDecoder(dataset.item_type)
         self._max_pages = max_pages
         self._in_order = in_order
+        self._is_doubtful: Callable[[FetchedPage[ItemT]], bool] = is_doubtful
         self._clock = clock
         self._ahead: deque[tuple[PageRequest, Future[tuple[FetchedPage[ItemT], float]]]] = deque()
         self._links: set[int] = set()
         self._fetch_seconds = 0.0
         self._work_seconds = 0.0
+        self._total: int | None = None
+        self._ended = 0
+        self._unproved: deque[tuple[int, PageRequest, int]] = deque()
+        self._calm_from = 0
+
+    def fetch_total(self, request: PageRequest) -> FetchedPage[ItemT]:
+        """A page once more, or beforehand, for the total that it declares; its items are left out."""
+        fetched, seconds = self._fetch(request, ItemDecoder(self._dataset.item_type))
+        self.waited += seconds
+        fetched.page.skip()
+        return fetched
 
     def __iter__(self) -> Iterator[FetchedPage[ItemT]]:
         executor = ThreadPoolExecutor(self._api.concurrency, thread_name_prefix="fetch")
         try:
             request: PageRequest | None = PageRequest()
+            row, pages_read = 0, 0
             while request is not None:
                 fetched = self._take(request)
+                if (unproved := self._unproved_since(fetched, row)) is not None:
+                    request, row = unproved
+                    continue
                 following = self._follow(fetched) if fetched.page.is_whole else None
                 if following is not None:
                     self._fetch_ahead(following, executor)
+                fetched.row = row if _has_row(fetched) else None
+                fetched.is_again = request.ordinal <= pages_read
                 started, waited = self._clock(), self._api.waited()
                 yield fetched
                 streamed = self._api.waited() - waited
                 self.waited += streamed
                 self._work_seconds += _SMOOTHING * (self._clock() - started - streamed - self._work_seconds)
-                request = (following or self._follow(fetched)).request
+                self._ended = max(self._ended, fetched.ended)
+                pages_read = max(pages_read, request.ordinal)
+                following = following or self._follow(fetched)
+                fetched.is_paged = following.is_understood
+                if following.request is not None or not self._is_doubtful(fetched):
+                    request, row = following.request, row + fetched.page.item_count
         finally:
             executor.shutdown(wait=True, cancel_futures=True)
+
+    def _unproved_since(self, fetched: FetchedPage[ItemT], row: int) -> tuple[PageRequest, int] | None:
+        """The first page that may have been served before the page in front of it while a record arrived, and its row.
+
+        It is proved once a page that was asked for after both had come declares the same total as before.
+        """
+        if fetched.began < self._ended:
+            self._unproved.append((self._ended, fetched.request, row))
+        total = fetched.total if fetched.page.is_whole else None
+        stands_still = total is not None and total == self._total
+        is_first, self._total = not self._ended, total
+        self._ended = max(self._ended, fetched.ended)
+        if stands_still:
+            while self._unproved and self._unproved[0][0] < fetched.began:
+                self._unproved.popleft()
+            return None
+        self._calm_from = 0 if is_first else fetched.request.ordinal + _CALM_PAGES
+        if not self._unproved:
+            return None
+        _, request, row = self._unproved[0]
+        self._unproved.clear()
+        self._drop_ahead()
+        return request, row
 
     def _take(self, request: PageRequest) -> FetchedPage[ItemT]:
         if self._ahead and self._ahead[0][0] == request:
@@ -77,14 +132,14 @@ class PageStream(Generic[ItemT]):
             self.waited += self._clock() - started
         else:
             self._drop_ahead()
-            fetched, seconds = self._fetch(request)
+            fetched, seconds = self._fetch(request, self._decoder)
             self.waited += seconds
         self._fetch_seconds += _SMOOTHING * (seconds - self._fetch_seconds)
         return fetched
 
-    def _fetch(self, request: PageRequest) -> tuple[FetchedPage[ItemT], float]:
+    def _fetch(self, request: PageRequest, decoder: ItemDecoder[ItemT]) -> tuple[FetchedPage[ItemT], float]:
         before = self._api.waited()
-        fetched = self._api.fetch_page(self._dataset, request, self._decoder)
+        fetched = self._api.fetch_page(self._dataset, request, decoder)
         return fetched, self._api.waited() - before
 
     def _drop_ahead(self) -> None:
@@ -95,24 +150,32 @@ class PageStream(Generic[ItemT]):
     def _fetch_ahead(self, following: Next, executor: ThreadPoolExecutor) -> None:
         """Keep as many pages under way as it takes for the next one to be there when this one is folded."""
         request = self._ahead[-1][0] if self._ahead else None
-        for _ in range(self._depth() - len(self._ahead)):
+        for _ in range(self._depth(following) - len(self._ahead)):
             request = following.request if request is None else _after(request, following.last_page)
-            if request is None:
-                return
-            self._ahead.append((request, executor.submit(contextvars.copy_context().run, self._fetch, request)))
+            if request is None or (self._ahead and request.page_number == following.last_page):
+                return  # the last page proves those before it, if it is asked for after them
+            self._ahead.append(
+                (request, executor.submit(contextvars.copy_context().run, self._fetch, request, self._decoder))
+            )
 
-    def _depth(self) -> int:
+    def _depth(self, following: Next) -> int:
         """0 while a page comes quickly, or in less than half the time it is folded in: threads would only cost then."""
         ratio = self._fetch_seconds / max(self._work_seconds, 1e-6)
         if ratio < 0.5 or self._fetch_seconds < _QUICK_SECONDS:
             return 0
-        return min(math.ceil(ratio), self._api.concurrency)
+        is_calm = following.request is not None and following.request.ordinal > self._calm_from
+        return min(math.ceil(ratio), self._api.concurrency if is_calm else 1)
 
     def _follow(self, fetched: FetchedPage[ItemT]) -> Next:
         page = fetched.page
         try:
             following = next_page(
-                page.envelope, fetched.link_header, fetched.request, page.item_count, fetched.url, self._api.origins
+                page.envelope,
+                fetched.headers.get("Link"),
+                fetched.request,
+                page.item_count,
+                fetched.url,
+                self._api.origins,
             )
         except IncompleteExtractError as error:
             raise IncompleteExtractError(f"{self._dataset.name}: {error}") from None
@@ -125,8 +188,7 @@ class PageStream(Generic[ItemT]):
                 raise not_understood(self._dataset.name, keys)
         if request is not None:
             self._check_bounds(request)
-        # Pages that are under way at once may be served out of their order, and a record that is inserted meanwhile
-        # then pushes another one out of sight. Only a declared total shows it.
+        # Without a total nothing tells that a record has arrived while several pages were under way.
         if self._in_order or fetched.total is None:
             return replace(following, last_page=None)
         return following
@@ -153,6 +215,13 @@ def not_understood(dataset: str, keys: list[str]) -> IncompleteExtractError:
         f"{understood_forms()}.",
         dataset=dataset,
     )
+
+
+def _has_row(fetched: FetchedPage[ItemT]) -> bool:
+    """Whether its items have row numbers: not behind a cursor, and not before its envelope is known."""
+    request = fetched.request
+    by_number = request.ordinal == 1 or request.page_number is not None or bool(_OFFSET.search(request.url or ""))
+    return by_number and fetched.page.is_whole
 
 
 def _after(request: PageRequest, last_page: int | None) -> PageRequest | None:

@@ -47,6 +47,9 @@ PAGE_NUMBERS = ("page", "currentPage", "current_page")
 PAGE_COUNTS = ("total_pages", "totalPages", "pageCount", "page_count")
 TOTALS = ("total", "totalItems", "total_items", "totalCount", "total_count")
 """`count` is none of them: beside @nestjsx/crud's `total` it is the page's own."""
+PAGE_SIZES = ("limit", "itemsPerPage", "per_page", "perPage", "pageSize", "page_size", "size")
+ROUND_SIZES = frozenset(size * ten for size in (10, 20, 25, 30, 50) for ten in (1, 10, 100))
+"""What upstreams take for a page's size where nothing asks for one, or declares it."""
 SIGNALS: tuple[Signal, ...] = (
     Signal(Kind.NEXT, ("pagination", "next_page")),
     Signal(Kind.NEXT, ("pagination", "nextPage")),
@@ -272,6 +275,11 @@ def declared_total(envelope: Mapping[str, Any], header: str | None) -> int | Non
     """How many items there are in all, where the envelope or the X-Total-Count header says so."""
     total = _first_count(envelope, TOTALS)
     return count_of(header) if total is None else total
+
+
+def declared_size(envelope: Mapping[str, Any]) -> int | None:
+    """How many items a full page has, where the envelope says so."""
+    return _first_count(envelope, PAGE_SIZES)
 
 
 def unknown_paging(envelope: Mapping[str, Any], *, continuing: bool) -> list[str]:

@@ -27,45 +27,54 @@ Key = Id | bytes
 class SeenIds:
     """The ids of one reading of a dataset. Takes 8 bytes an id, and the window's strings with their places.
 
-    A place is a record's row number less the total that its page declared. New records in front of a record push it
-    back by as many rows as the total grows, so a record that comes again has at most the place that it had. One with a
-    higher place (`jumps`) has been moved by something else, which may have moved another one out of sight.
+    A place is a record's row number less the number of records there were then, at least. New records in front of a
+    record push it back by a row each. So for each record that comes again, `take_needed` tells how many records there
+    must be by now if new ones alone have moved it.
 
     The hash is Python's own. That of a text is keyed anew in each process, that of an int below 2^61 is the int: nobody
     can make ids that collide.
     """
 
     def __init__(self, window: int = WINDOW) -> None:
-        self.jumps = 0
+        self._needed: list[int] = []
         self._window = window
         self._recent: dict[Key, int | None] = {}
         self._older: dict[Key, int | None] = {}
         self._blocks: list[memoryview[int]] = []
         self._free = 0  # places left in the last block
 
-    def add(self, ids: Sequence[Id], place: int | None = None) -> list[bool] | None:
-        """Note the ids of one batch, whose first one stands at `place` (None: places tell nothing here).
+    def add(self, ids: Sequence[Id], row: int | None = None, least: int = 0) -> list[bool] | None:
+        """Note the ids of one batch, whose first one stands in `row` (None: rows tell nothing here) of `least` or more.
 
         None if all are new, else for each whether it is. An item without an id always is.
         """
-        keys = _keys(ids)
-        places: Sequence[int | None] = [None] * len(keys) if place is None else range(place, place + len(keys))
+        keys = keys_of(ids)
+        rows: Sequence[int | None] = [None] * len(keys) if row is None else range(row, row + len(keys))
+        places: Sequence[int | None] = rows if row is None else range(row - least, row - least + len(keys))
         named = set(keys)
         named.discard(None)
         is_new = len(named) + keys.count(None) == len(keys)
         if is_new and all(known.keys().isdisjoint(named) for known in (self._recent, self._older)):
             self._note(keys, places)
             return None
-        return [key is None or self._add_one(key, at) for key, at in zip(keys, places, strict=True)]
+        return [
+            key is None or self._add_one(key, here, place) for key, here, place in zip(keys, rows, places, strict=True)
+        ]
 
-    def _add_one(self, key: Key, place: int | None) -> bool:
+    def _add_one(self, key: Key, row: int | None, place: int | None) -> bool:
         for known in (self._recent, self._older):
             if key in known:
                 before = known[key]
-                self.jumps += place is not None and before is not None and place > before
+                if row is not None and before is not None:
+                    self._needed.append(row - before)
                 return False
         self._note([key], [place])
         return True
+
+    def take_needed(self) -> list[int]:
+        """For each record that came again since the last call: how many there must be if new ones pushed it there."""
+        needed, self._needed = self._needed, []
+        return needed
 
     def _note(self, keys: Sequence[Key], places: Sequence[int | None]) -> None:
         self._keep(array("q", map(hash, [key for key in keys if key is not None])))
@@ -106,7 +115,7 @@ class SeenIds:
         return buckets
 
 
-def _keys(ids: Sequence[Id]) -> Sequence[Key]:
+def keys_of(ids: Sequence[Id]) -> Sequence[Key]:
     """The ids such that equal ones are equal: as ints where they can be."""
     kinds = set(map(type, ids))
     if kinds == {int}:

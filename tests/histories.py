@@ -11,17 +11,22 @@ import argparse
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
+import pytest
+
+from etl.api import FetchedPage
 from etl.errors import EtlError
-from etl.extract import Tally
 from etl.logs import configure_logs
+from etl.page_stream import PageStream
 from etl.pipeline import RunOptions, run_etl_once
+from etl.records import SaleItem
 from etl.settings import Settings
 from tests.history_judge import VERDICTS, Outcome, Played, Store, declares_total, judge
 from tests.history_upstream import History, Upstream, make_history
 from tests.sandbox.postgres import EmbeddedPostgres
-from tests.sandbox.ticketing_api import TicketingApi
+from tests.sandbox.ticketing_api import REQUEST_ID, TicketingApi
 
 _PAGING = {"": "one page", "page": "page numbers"}
 
@@ -44,10 +49,10 @@ def play(history: History, store: Store, *, force: bool = False) -> tuple[Played
             _run(settings, RunOptions())
         before = store.rows()
         api.requests.clear()
-        api.on_page = upstream.turn
-        tallies: dict[str, Tally] = {}
-        options = RunOptions(force=force, progress=lambda tally: tallies.update({tally.dataset: tally}))
-        error = _run(settings, options)
+        api.statements = history.statements
+        api.on_page, api.between_statements = upstream.turn, upstream.split
+        with pages_used() as used:
+            error = _run(settings, RunOptions(force=force))
     return Played(
         envelope=history.shape,
         can_skip=history.can_skip,
@@ -55,11 +60,29 @@ def play(history: History, store: Store, *, force: bool = False) -> tuple[Played
         lasting=upstream.lasting,
         came=upstream.came,
         disturbed=upstream.disturbed,
+        slipped=upstream.slipped,
         requests=api.requests,
-        tallies=tallies,
+        used=used,
         before=before,
         error=error,
     ), upstream.trace
+
+
+@contextmanager
+def pages_used() -> Iterator[dict[str, list[int]]]:
+    """Of each dataset the requests whose answers its last reading used, in their order: not all that it asked for."""
+    used: dict[str, list[int]] = {}
+
+    class NotedPages(PageStream[SaleItem]):
+        def __iter__(self) -> Iterator[FetchedPage[SaleItem]]:
+            noted = used[self._dataset.name] = []
+            for fetched in super().__iter__():
+                noted.append(int(fetched.headers[REQUEST_ID]))
+                yield fetched
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("etl.extract.PageStream", NotedPages)
+        yield used
 
 
 def _run(settings: Settings, options: RunOptions) -> EtlError | None:
@@ -97,6 +120,7 @@ def _groups(history: History) -> Iterator[str]:
     total = "total declared" if declares_total(history.shape) else "no total declared"
     yield f"{_PAGING.get(history.shape.ask, 'cursors')}, {total}"
     yield f"({history.mix}, {'stable' if history.stable else 'unstable'} order, {total})"
+    yield f"<{history.statements}, {history.mix}>"
 
 
 def play_many(seeds: Iterable[int], store: Store, *, force: bool = False) -> Score:

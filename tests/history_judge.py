@@ -10,7 +10,8 @@ sales were skipped and nobody could know:
 
 - `missed`: no total is declared, and the pages could skip a row.
 - `masked`: a total is declared, but while it was read the order changed, something was deleted, or a cursor skipped
-  what shares its key, and at least as many new sales were read as old ones were skipped, so that the numbers agree.
+  what shares its key, and at least as many new sales were read as old ones were skipped, so that the numbers agree; or
+  as many that were deleted between the first page's rows and its total, as that total doesn't know them any more.
 """
 
 from collections import Counter
@@ -24,7 +25,6 @@ from etl import postgres, run_log
 from etl.database import engine_for
 from etl.database_url import parse_database_url
 from etl.errors import EtlError
-from etl.extract import Tally
 from etl.settings import Settings
 from tests.oracle import wanted_tables
 from tests.sandbox.envelopes import Envelope, Page, render
@@ -94,7 +94,10 @@ class Store:
 
 @dataclass(frozen=True)
 class Played:
-    """A history's run, seen from outside. For `can_skip` see History, for `versions` to `disturbed` Upstream."""
+    """A history's run, seen from outside. For `can_skip` see History, for `versions` to `slipped` Upstream.
+
+    `used` are the numbers of the requests whose answers the last reading of each dataset used, in their order.
+    """
 
     envelope: Envelope
     can_skip: bool
@@ -102,8 +105,9 @@ class Played:
     lasting: Mapping[str, Collection[Any]]
     came: Mapping[str, Mapping[Any, int]]
     disturbed: Mapping[str, Collection[int]]
+    slipped: Mapping[str, Mapping[Any, int]]
     requests: Sequence[RequestSeen]
-    tallies: Mapping[str, Tally]
+    used: Mapping[str, Sequence[int]]
     before: Stored
     error: EtlError | None
 
@@ -176,9 +180,11 @@ def _judge_missed(played: Played, dataset: str, missed: int, reading: Sequence[R
         return "missed"
     first, last = min(page.number for page in reading), max(page.number for page in reading)
     read = {item["id"] for page in reading for item in page.items or ()}
-    new = [key for key, request in played.came[dataset].items() if key in read and request >= first]
-    is_disturbed = any(first <= request < last for request in played.disturbed[dataset])
-    return "masked" if is_disturbed and len(new) >= missed else "wrong"
+    begins = _begins(played, dataset)
+    new = [key for key, request in played.came[dataset].items() if key in read and request >= begins]
+    gone = [key for key, request in played.slipped[dataset].items() if key in read and request == first]
+    is_disturbed = any(first <= request < last for request in played.disturbed[dataset]) or bool(gone)
+    return "masked" if is_disturbed and len(new) + len(gone) >= missed else "wrong"
 
 
 def declares_total(envelope: Envelope) -> bool:
@@ -190,15 +196,17 @@ def declares_total(envelope: Envelope) -> bool:
 
 
 def pages_read(played: Played, dataset: str) -> list[RequestSeen]:
-    """The pages of the last reading of a dataset, in their order, as far as they were read."""
+    """The pages of the last reading of a dataset, in the order in which they were used."""
+    seen = {request.number: request for request in played.requests}
+    return [seen[number] for number in played.used[dataset]]
+
+
+def _begins(played: Played, dataset: str) -> int:
+    """The request that tells the published reading how many records there were before it."""
+    number = played.used[dataset][0]
+    before = [seen for seen in played.requests if seen.dataset == dataset and seen.number < number]
     ask = played.envelope.ask
-    whole = [seen for seen in played.requests if seen.dataset == dataset and seen.items is not None]
-    begins = max(index for index, seen in enumerate(whole) if ask not in seen.query)
-    reading = sorted(whole[begins:], key=lambda seen: int(seen.query.get("page", 1)) if ask == "page" else seen.number)
-    read = reading[: played.tallies[dataset].pages]  # a page that was fetched ahead may not have been needed
-    if ask == "page" and [int(seen.query.get("page", 1)) for seen in read] != list(range(1, len(read) + 1)):
-        raise AssertionError(f"{dataset}: can't tell which pages were read: {[seen.target for seen in reading]}")
-    return read
+    return before[-1].number if before and ask and ask not in before[-1].query else number
 
 
 def check_promise(

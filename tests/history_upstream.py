@@ -2,16 +2,17 @@
 
 import random
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, get_args
 
 from tests.history_judge import DATASETS, NANO, Item, sale_number
 from tests.sandbox.cursors import Order
 from tests.sandbox.envelope_table import ENVELOPES, TOTAL_PLACES
 from tests.sandbox.envelopes import Envelope
 from tests.sandbox.request_log import PageServed
+from tests.sandbox.ticketing_api import Statements
 
 MAX_SALES = 31
 """As many as have a digit of their own in a sum of tickets: sale k has 4**k tickets, and 4**31 is under 2**63."""
@@ -41,10 +42,13 @@ INTENSITIES: Mapping[str, tuple[int, ...]] = {
 
 @dataclass(frozen=True)
 class Change:
-    """`kind` is one of MIXES'; `pick` (0 to 1) chooses among the items that there are when it comes."""
+    """`kind` is one of MIXES'; `pick` (0 to 1) chooses among the items that there are when it comes. It comes after a
+    page or, where `splits`, between the two statements for one.
+    """
 
     kind: str
     pick: float
+    splits: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,8 @@ class History:
 
     `total_at` is a place of TOTAL_PLACES where the envelope declares a total beside what it has itself. `order=None`:
     as listed. Where the order isn't `stable`, ties (as listed: all) come in another order on every page. `ties` sales
-    share a time. `script` says what changes after the n-th page that is served, of whichever dataset and reading.
+    share a time. `script` says what changes with the n-th page that is served, of whichever dataset and reading.
+    `statements` is how a page's rows and its total are taken.
     """
 
     seed: int
@@ -71,6 +76,7 @@ class History:
     ties: int
     mix: str
     script: Mapping[int, tuple[Change, ...]]
+    statements: Statements = "snapshot"
 
     @property
     def shape(self) -> Envelope:
@@ -111,6 +117,7 @@ def make_history(seed: int) -> History:
     mix = dice.choices(list(MIXES), MIX_WEIGHTS)[0]
     counts = INTENSITIES[dice.choice(list(INTENSITIES))] if MIXES[mix] else (0,)
     places = TOTAL_PLACES[-1:] if callable(ENVELOPES[envelope].body) else TOTAL_PLACES
+    statements = dice.choice(get_args(Statements))
     return History(
         seed=seed,
         envelope=envelope,
@@ -120,16 +127,21 @@ def make_history(seed: int) -> History:
         stable=key == "id" or dice.random() < 0.7,
         ids=dice.choice(("number", "number", "uuid")),
         concurrency=dice.choice((1, 1, 2, 4)),
-        sends_limit=dice.random() < 0.5,
+        # A page that is full is told by its size; real ones that isn't asked for is a round number.
+        sends_limit=dice.random() < 0.5 or statements != "snapshot",
         has_run_before=dice.random() < 0.25,
         events=dice.choice((1, 2, 3, 5)),
         sales=dice.choice((1, 3, 5, 8, 8, 10, 12, 12, 16, 20)) if dice.random() < 0.98 else 0,
         ties=dice.choice((1, 1, 2, 5)),
         mix=mix,
         script={
-            page: tuple(Change(dice.choice(MIXES[mix]), dice.random()) for _ in range(dice.choice(counts)))
+            page: tuple(
+                Change(dice.choice(MIXES[mix]), dice.random(), statements != "snapshot" and dice.random() < 0.5)
+                for _ in range(dice.choice(counts))
+            )
             for page in range(1, 80)
         },
+        statements=statements,
     )
 
 
@@ -137,8 +149,9 @@ class Upstream:
     """The upstream's data while a history is played, and all that it has ever been.
 
     `versions` holds each item as it was and is, by dataset and id; `lasting` the ids of those that are there from the
-    beginning and haven't gone. `came` says after which request an item was added, `disturbed` after which ones
-    something was deleted, has changed places, or may be skipped by a cursor.
+    beginning and haven't gone. `came` says since the beginning of which request an item has been there, `disturbed`
+    after the rows of which ones something was deleted, has changed places, or may be skipped by a cursor. `slipped`
+    says between which one's rows and total an item was deleted.
     """
 
     def __init__(self, history: History) -> None:
@@ -147,9 +160,13 @@ class Upstream:
         self.versions: dict[str, dict[Any, list[Item]]] = {name: {} for name in DATASETS}
         self.came: dict[str, dict[Any, int]] = {name: {} for name in DATASETS}
         self.disturbed: dict[str, set[int]] = {name: set() for name in DATASETS}
+        self.slipped: dict[str, dict[Any, int]] = {name: {} for name in DATASETS}
         self.trace: list[str] = []
         self._served = 0
+        self._split = 0
         self._request = 0
+        self._rows_taken = 0
+        self._is_split = False
         for number in range(history.events):
             self._add("events", {"id": f"e{number}", "name": f"Event {number}"})
         for number in range(history.sales):
@@ -157,19 +174,33 @@ class Upstream:
             self._add("ticket_sales", self._sale(created, BEGINNING + timedelta(days=number * 7 % 3)))
         self.lasting = {name: {item["id"] for item in items} for name, items in self.items.items()}
 
+    def split(self, request: int) -> None:
+        """What comes between the two statements for the page that is the answer to a request."""
+        self._split += 1
+        self._request = request
+        if self.history.statements == "rows, total":
+            self._rows_taken = request
+        self._is_split = self._rows_taken == request
+        self._change_all(self.history.script.get(self._split, ()), splits=True)
+        self._is_split = False
+
     def turn(self, page: PageServed) -> None:
         """A page has been served: what comes between it and the next one."""
         self._served += 1
-        self._request = page.request
+        self._request = self._rows_taken = page.request
         ids = ", ".join(str(item["id"]) for item in page.items)
         self.trace.append(f"{page.dataset}, page {page.page} of {page.total}: {ids}")
-        for change in self.history.script.get(self._served, ()):
-            CHANGES[change.kind](self, change.pick)
+        self._change_all(self.history.script.get(self._served, ()), splits=False)
         for name, items in self.items.items():
             if not self.history.stable:
                 random.Random(f"{self.history.seed} {self._served}").shuffle(items)
             if not self.history.stable or self.history.skips_ties:
-                self.disturbed[name].add(self._request)
+                self.disturbed[name].add(self._rows_taken)
+
+    def _change_all(self, changes: Sequence[Change], *, splits: bool) -> None:
+        for change in changes:
+            if change.splits is splits:
+                CHANGES[change.kind](self, change.pick)
 
     def insert(self, pick: float) -> None:
         """Most new sales are made now; one in five is put in afterwards, with a time between the others'."""
@@ -192,7 +223,7 @@ class Upstream:
         day = BEGINNING + timedelta(days=int(pick * 10_000) % 4)
         self._change("ticket_sales", pick, lambda sale: {**sale, "event_id": event, "sale_date": day.isoformat()})
         if self.history.order and self.history.order.key == "sale_date":
-            self.disturbed["ticket_sales"].add(self._request)
+            self.disturbed["ticket_sales"].add(self._rows_taken)
 
     def delete(self, pick: float) -> None:
         self._drop("ticket_sales", pick)
@@ -246,7 +277,9 @@ class Upstream:
         if items:
             item = items.pop(int(pick * len(items)))
             self.lasting[dataset].discard(item["id"])
-            self.disturbed[dataset].add(self._request)
+            self.disturbed[dataset].add(self._rows_taken)
+            if self._is_split:
+                self.slipped[dataset][item["id"]] = self._rows_taken
             self.trace.append(f"  deleted {item['id']}")
 
 

@@ -18,6 +18,7 @@ CODES = {
     "internal_error": 500,
     "upstream_error": 502,
     "incomplete_extract": 502,
+    "ambiguous_ids": 502,
     "suspicious_extract": 502,
     "too_many_rejects": 502,
     "schema_drift": 502,

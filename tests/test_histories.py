@@ -135,15 +135,17 @@ def test_a_wrong_table_is_found(store: Store, statements: list[str], faults: lis
         assert fault in "\n".join(outcome.faults)
 
 
-# Requests 1 is for the events, 2 to 4 are for the sales; sale 5 counts as new where it came after request 2.
+# Requests 1 and 2 are for the events, 3 to 5 for the sales; sale 5 counts as new where it came after request 3 began.
 EXCUSES: list[Any] = [
     pytest.param({}, "wrong", id="pages that can't skip"),
     pytest.param({"can_skip": True}, "wrong", id="nothing happened"),
-    pytest.param({"can_skip": True, "disturbed": {3}}, "wrong", id="nothing new makes up for it"),
-    pytest.param({"can_skip": True, "came": 2}, "wrong", id="nothing was deleted or moved"),
-    pytest.param({"can_skip": True, "came": 2, "disturbed": {1, 4}}, "wrong", id="not while it was read"),
-    pytest.param({"can_skip": True, "came": 1, "disturbed": {3}}, "wrong", id="the new one came before"),
-    pytest.param({"can_skip": True, "came": 2, "disturbed": {3}}, "masked", id="a new one hides it"),
+    pytest.param({"can_skip": True, "disturbed": {4}}, "wrong", id="nothing new makes up for it"),
+    pytest.param({"can_skip": True, "came": 3}, "wrong", id="nothing was deleted or moved"),
+    pytest.param({"can_skip": True, "came": 3, "disturbed": {2, 5}}, "wrong", id="not while it was read"),
+    pytest.param({"can_skip": True, "came": 2, "disturbed": {4}}, "wrong", id="the new one came before"),
+    pytest.param({"can_skip": True, "came": 3, "disturbed": {4}}, "masked", id="a new one hides it"),
+    pytest.param({"can_skip": True, "slipped": {1: 3}}, "masked", id="one that went before it was counted hides it"),
+    pytest.param({"can_skip": True, "slipped": {1: 4}}, "wrong", id="one that went later hides nothing"),
 ]
 
 
@@ -159,6 +161,7 @@ def test_a_missed_sale_is_wrong_unless_nobody_could_know(store: Store, excuse: d
         can_skip=excuse.get("can_skip", False),
         came={"events": {}, "ticket_sales": {5: excuse.get("came", 0)}},
         disturbed={"events": set(), "ticket_sales": excuse.get("disturbed", set())},
+        slipped={"events": {}, "ticket_sales": excuse.get("slipped", {})},
     )
     outcome = judge(excused, store)
     assert (outcome.verdict, outcome.faults) == (verdict, [f"{verdict}: 4 of ticket_sales"])

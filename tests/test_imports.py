@@ -78,6 +78,8 @@ PURE = {
     "transform": {"transform", "groups", "columns", "records", "errors"},
     "tables": {"tables", "records"},
     "seen_ids": {"seen_ids"},
+    "arrivals": {"arrivals"},
+    "page_ids": {"page_ids", "seen_ids", "items", "columns", "records"},
     "errors": {"errors"},
     "settings": {"settings", "database_url", "errors"},
     "logs": {"logs"},
@@ -101,7 +103,8 @@ LAYERS = (
     {"pipeline", "report", "guards", "lease", "metrics"},
     {"extract", "page_stream", "transform", "postgres", "bigquery", "bigquery_sql", "run_log", "stores"},
     {"api", "retry", "pagination", "page", "records", "tables", "seen_ids", "secret_manager", "database"}
-    | {"cloud_sql", "bigquery_client", "bounded_answers", "columns", "items", "envelope", "groups"},
+    | {"cloud_sql", "bigquery_client", "bounded_answers", "columns", "items", "envelope", "groups"}
+    | {"arrivals", "page_ids"},
     {"settings", "database_url", "deadline", "errors", "logs"},
 )  # fmt: skip
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}

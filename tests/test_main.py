@@ -27,7 +27,7 @@ def client() -> Iterator[Client]:
 
 @pytest.fixture
 def upstream() -> Iterator[TicketingApi]:
-    with TicketingApi(plain_events(3), plain_sales(30), page_size=10) as api:
+    with TicketingApi(plain_events(3), plain_sales(28), page_size=10) as api:
         yield api
 
 

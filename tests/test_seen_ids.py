@@ -1,6 +1,7 @@
 """Every repeat within the window is found at once, every farther one is counted at the end, for 8 bytes an id."""
 
 import tracemalloc
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -40,25 +41,26 @@ def test_window() -> None:
     assert WINDOW == 100_000
 
 
-PLACES = [
-    pytest.param([(["a", "b"], -10), (["b", "c"], -9)], 0, id="pushed back by new records in front"),
-    pytest.param([(["a", "b"], -10), (["b", "c"], -12)], 0, id="moved to the front"),
-    pytest.param([(["a", "b"], -10), (["b", "c"], -8)], 1, id="moved to the back"),
-    pytest.param([(["a", "b"], -10), (["c", "a", "b"], -8)], 2, id="two moved to the back"),
-    pytest.param([(["a", "b"], 0), (["c", "d"], 2), (["e", "a"], 4)], 1, id="from the window before"),
-    pytest.param([(["a", "a"], 0)], 1, id="twice on a page"),
-    pytest.param([(["a", None], 0), ([None, "b"], 5)], 0, id="no id"),
-    pytest.param([(["a"], None), (["a"], 5), (["a"], None)], 0, id="no place"),
+ROWS: list[Any] = [
+    pytest.param([(["a", "b"], 0, 10), (["b", "c"], 2, 11)], [11], id="pushed back by a row"),
+    pytest.param([(["a", "b"], 0, 10), (["c", "b"], 2, 10)], [12], id="pushed back by two"),
+    pytest.param([(["a", "b"], 0, 10), (["b", "c"], 0, 10)], [9], id="moved to the front"),
+    pytest.param([(["a", "b"], 0, 10), (["c", "a", "b"], 2, 10)], [13, 13], id="two moved to the back"),
+    pytest.param([(["a", "b"], 0, 9), (["c", "d"], 2, 9), (["e", "a"], 4, 9)], [14], id="from the window before"),
+    pytest.param([(["a", "a"], 0, 10)], [11], id="twice on a page"),
+    pytest.param([(["a", None], 0, 9), ([None, "b"], 5, 9)], [], id="no id"),
+    pytest.param([(["a"], None, 0), (["a"], 5, 9), (["a"], None, 0)], [], id="no row"),
 ]
 
 
-@pytest.mark.parametrize(("batches", "jumps"), PLACES)
-def test_places(batches: list[tuple[list[str | None], int | None]], jumps: int) -> None:
-    """A record that comes again from a higher place has been moved by something else than new records in front."""
+@pytest.mark.parametrize(("batches", "needed"), ROWS)
+def test_rows(batches: list[tuple[list[str | None], int | None, int]], needed: list[int]) -> None:
+    """Of each record that comes again it is known how many there must be, if new ones in front have pushed it there."""
     seen = SeenIds(window=3)
-    for ids, place in batches:
-        seen.add(ids, place)
-    assert seen.jumps == jumps
+    for ids, row, least in batches:
+        seen.add(ids, row, least)
+    assert seen.take_needed() == needed
+    assert seen.take_needed() == []
 
 
 @given(st.lists(st.lists(st.sampled_from([None, *"abcdefghij"]), max_size=6), max_size=12), st.integers(1, 12))

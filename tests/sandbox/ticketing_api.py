@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import Any, Literal, NoReturn, Self
 from urllib.parse import parse_qsl, urlsplit
 
 from tests.sandbox.cursors import Order, QueryError, cursor_after
@@ -40,14 +40,20 @@ from tests.sandbox.upstream_faults import (
 )
 
 PATHS = {"/events": "events", "/ticket-sales": "ticket_sales"}
+REQUEST_ID = "X-Request-Id"
+Statements = Literal["snapshot", "rows, total", "total, rows"]
+"""How a page's rows and its total are taken: at once, or by two statements without a transaction, as TypeORM's
+`findAndCount` and nearly all others do."""
 
 
 class TicketingApi:
     """The sample API. Every public attribute may change while it serves; hold `lock` to change several at once.
 
     `envelope`, `page_size` and `order` hold for both datasets; those in `datasets` can be changed one by one.
-    `on_page` runs after each page's rows were taken, and no other page is taken meanwhile: it may change the
-    data. An error in it, or in the API itself, ends that connection and is raised at the end of the `with`.
+    `on_page` runs after each page was taken, and no other page is taken meanwhile: it may change the data. So may
+    `between_statements`, which is given a request's number and runs between the two `statements` for its page, while
+    other pages are taken. An error in either, or in the API itself, ends that connection and is raised at the end of
+    the `with`. Each answer has its request's number in a header, REQUEST_ID.
     """
 
     def __init__(
@@ -76,6 +82,8 @@ class TicketingApi:
         self.prefix = prefix.rstrip("/")
         self.faults = [replace(fault) for fault in faults]  # they are used up: a shared one must not be
         self.on_page = on_page
+        self.statements: Statements = "snapshot"
+        self.between_statements: Callable[[int], object] = lambda _: None
         self.throttle: Throttle | None = None
         self.latency_seconds = 0.0
         self.gzip = False
@@ -183,7 +191,8 @@ class TicketingApi:
     def _answer_page(self, seen: RequestSeen, dataset: Dataset, fault: Fault | None) -> tuple[Answer, Sending]:
         page = self._take(seen, dataset, fault)
         body, headers = render(dataset.envelope, page)
-        answer = Answer(200, {"Content-Type": "application/json; charset=utf-8", **headers}, body)
+        own = {"Content-Type": "application/json; charset=utf-8", REQUEST_ID: str(seen.number)}
+        answer = Answer(200, {**own, **headers}, body)
         if self.gzip and "gzip" in seen.headers.get("accept-encoding", ""):
             packed = {**answer.headers, "Content-Encoding": "gzip"}
             answer = replace(answer, headers=packed, body=gzip.compress(body, 1))
@@ -195,10 +204,31 @@ class TicketingApi:
             self.on_page(PageServed(*asked, items=list(page.items), total=page.total, last=not page.more))
         return answer, sending
 
+    def _count_first(self, seen: RequestSeen, dataset: Dataset) -> int | None:
+        if self.statements != "total, rows":
+            return None
+        total = len(dataset.items)
+        self._pause(seen)
+        return total
+
+    def _pause(self, seen: RequestSeen) -> None:
+        """What comes between two statements: other requests' statements too."""
+        self.lock.release()
+        try:
+            self.between_statements(seen.number)
+        finally:
+            self.lock.acquire()
+
     def _take(self, seen: RequestSeen, dataset: Dataset, fault: Fault | None) -> Page:
+        total = self._count_first(seen, dataset)
         rows, asked = self._pager.find(dataset, seen.query, seen.page or 1)
         at = position_with(fault, asked)
         taken = [dict(row) if isinstance(row, dict) else row for row in rows[at.start : at.start + at.limit]]
+        token = cursor_after(rows, at.start + len(taken), dataset.order)
+        if self.statements == "rows, total":
+            self._pause(seen)
+            total = len(dataset.items)
+        at = at if total is None else replace(at, total=total)
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         page = Page(
             items=taken,
@@ -208,7 +238,7 @@ class TicketingApi:
             pages=at.pages,
             more=at.start + at.limit < at.total,
             next_number=at.number + 1,
-            next_token=cursor_after(rows, at.start + len(taken), dataset.order),
+            next_token=token,
             origin=self._origin(seen),
             path=seen.path,
             ask=dataset.envelope.ask,
