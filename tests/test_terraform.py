@@ -20,9 +20,10 @@ from typing import Any, NoReturn
 import pytest
 from hcl2.api import loads
 
+from etl.run_log import LEASE_SECONDS
 from etl.settings import ENVIRONMENT, Settings
 from tests.google_provider import RULES, refusals
-from tests.markdown import code, table
+from tests.markdown import code, commands, options, table
 
 ROOT = Path(__file__).resolve().parent.parent
 TERRAFORM = ROOT / "terraform"
@@ -245,6 +246,56 @@ def functions(results: RunResults) -> dict[str, dict[str, Any]]:
         for resource in resources
         if resource["type"] == "google_cloudfunctions2_function"
     }
+
+
+def seconds(duration: str) -> int:
+    return int(duration.removesuffix("s"))
+
+
+def test_retries_fit_the_lease_and_the_scheduler(results: RunResults) -> None:
+    """Every job's first retry comes after a killed run's lease, and Cloud Scheduler takes all of its times."""
+    jobs = [values for _, kind, values in google_resources(results) if kind == "google_cloud_scheduler_job"]
+    assert len(jobs) >= 15
+    for job in jobs:
+        [retry] = job["retry_config"]
+        assert LEASE_SECONDS < seconds(retry["min_backoff_duration"]) <= seconds(retry["max_backoff_duration"]) <= 3600
+        assert 0 <= retry["retry_count"] <= 5
+        assert 15 <= seconds(job["attempt_deadline"]) <= 1800
+
+
+def test_readme_deploys_with_terraforms_defaults(results: RunResults) -> None:
+    """README.md's commands without Terraform give the function and the job what Terraform gives them by default."""
+    function = functions(results)["defaults.tftest.hcl:defaults"]
+    [job] = [
+        values
+        for where, kind, values in google_resources(results)
+        if kind == "google_cloud_scheduler_job" and where.startswith("defaults.")
+    ]
+    [build], [service], [retry] = function["build_config"], function["service_config"], job["retry_config"]
+    in_terraform = [
+        {
+            "--base-image": build["runtime"],
+            "--concurrency": service["max_instance_request_concurrency"],
+            "--cpu": service["available_cpu"],
+            "--function": build["entry_point"],
+            "--max-instances": service["max_instance_count"],
+            "--memory": service["available_memory"],
+            "--timeout": service["timeout_seconds"],
+        },
+        {
+            "--attempt-deadline": job["attempt_deadline"],
+            "--max-backoff": retry["max_backoff_duration"],
+            "--max-doublings": retry["max_doublings"],
+            "--max-retry-attempts": retry["retry_count"],
+            "--min-backoff": retry["min_backoff_duration"],
+            "--schedule": job["schedule"],
+        },
+    ]
+    deploy, _, schedule = (options(command) for command in commands(ROOT / "README.md", "## Deploy"))
+    for written, expected in zip((deploy, schedule), in_terraform, strict=True):
+        assert {name: written[name] for name in expected} == {name: [str(value)] for name, value in expected.items()}
+    deadline = service["environment_variables"]["ETL_DEADLINE_SECONDS"]
+    assert f"ETL_DEADLINE_SECONDS={deadline}" in deploy["--set-env-vars"]
 
 
 def test_function_environment_is_what_settings_know() -> None:

@@ -68,6 +68,10 @@ run "defaults" {
     error_message = "The token's audience must be the service's URI."
   }
   assert {
+    condition     = google_cloud_scheduler_job.etl.retry_config[0].retry_count == 2 && google_cloud_scheduler_job.etl.retry_config[0].min_backoff_duration == "120s"
+    error_message = "A failed run is tried again twice, and not before a killed run's lease has ended."
+  }
+  assert {
     condition     = google_cloud_scheduler_job.etl.http_target[0].oidc_token[0].service_account_email == "veritix-etl-invoke@veritix-test.iam.gserviceaccount.com"
     error_message = "The scheduler must call as the invoke account."
   }
