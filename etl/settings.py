@@ -69,7 +69,7 @@ class Settings:
 
         Raises `ConfigurationError` that lists every problem by the variable's name, without a secret's value.
         """
-        given = {name: env[name].strip() for name in (*ENVIRONMENT, PLATFORM_TIMEOUT) if env.get(name, "").strip()}
+        given = {name: env[name].strip() for name in NAMES if env.get(name, "").strip()}
         values: dict[str, Any] = {}
         problems: list[str] = []
         for name, parse in ENVIRONMENT.items():
@@ -79,9 +79,10 @@ class Settings:
                 except ValueError as error:
                     problems.append(f"{name} {error}")
         problems += _missing(given)
-        if PLATFORM_TIMEOUT in given and "ETL_DEADLINE_SECONDS" not in given:
+        platform_timeout = given.get(PLATFORM_TIMEOUT, LEAST_PLATFORM_TIMEOUT if PLATFORM_SERVICE in given else None)
+        if platform_timeout and "ETL_DEADLINE_SECONDS" not in given:
             try:
-                values["etl_deadline_seconds"] = _deadline_under(_seconds(given[PLATFORM_TIMEOUT]))
+                values["etl_deadline_seconds"] = _deadline_under(_seconds(platform_timeout))
             except ValueError as error:
                 problems.append(f"{PLATFORM_TIMEOUT} {error}")
         if problems:
@@ -241,6 +242,12 @@ def _zone(text: str) -> ZoneInfo:
 _bq_name = _matching(r"[A-Za-z0-9_]{1,1024}", "event_sales_summary")
 
 PLATFORM_TIMEOUT = "CLOUD_RUN_TIMEOUT_SECONDS"
+"""What Cloud Run gives a request, where it says so: its contract doesn't promise this variable."""
+PLATFORM_SERVICE = "K_SERVICE"
+"""Every service of Cloud Run has it, functions too."""
+LEAST_PLATFORM_TIMEOUT = "60"
+"""What a function is given that was deployed without a time-out. A plain service is given 300 s; nothing tells them
+apart."""
 ENVIRONMENT: dict[str, Callable[[str], Any]] = {
     "NEST_API_BASE_URL": _base_url,
     "NEST_API_TOKEN": read_token,
@@ -282,3 +289,5 @@ ENVIRONMENT: dict[str, Callable[[str], Any]] = {
 
 The message of the ValueError goes on after the variable's name. No parser repeats a secret's value.
 """
+NAMES = (*ENVIRONMENT, PLATFORM_TIMEOUT, PLATFORM_SERVICE)
+"""Every variable that is looked at."""

@@ -20,7 +20,7 @@ locals {
       title    = "a run failed"
       severity = "ERROR"
       filter   = <<-EOT
-        ${trimspace(local.log_of_function)}
+        ${local.log_of_function}
         severity>=ERROR
         jsonPayload.message="ETL job failed"
         NOT jsonPayload.code="already_running"
@@ -33,7 +33,7 @@ locals {
       title    = "a run took over ${floor(var.alert_duration_ratio * 100)} % of its deadline"
       severity = "WARNING"
       filter   = <<-EOT
-        ${trimspace(local.log_of_finished_runs)}
+        ${local.log_of_finished_runs}
         jsonPayload.duration_seconds>${local.slow_run_seconds}
       EOT
       labels   = {}
@@ -44,7 +44,7 @@ locals {
       title    = "a run set over ${var.alert_rejected_records} records aside"
       severity = "WARNING"
       filter   = <<-EOT
-        ${trimspace(local.log_of_finished_runs)}
+        ${local.log_of_finished_runs}
         jsonPayload.rejected_count>${var.alert_rejected_records}
       EOT
       labels   = {}
@@ -79,7 +79,7 @@ resource "google_monitoring_alert_policy" "log" {
   conditions {
     display_name = each.value.title
     condition_matched_log {
-      filter           = each.value.filter
+      filter           = trimspace(each.value.filter)
       label_extractors = each.value.labels
     }
   }
@@ -94,7 +94,7 @@ resource "google_monitoring_alert_policy" "log" {
   documentation {
     mime_type = "text/markdown"
     subject   = "${local.name}: ${each.value.title}"
-    content   = "**Means:** ${each.value.meaning}\n\n**Do:** ${each.value.action}\n${local.log_queries[each.key]}"
+    content   = trimspace("**Means:** ${each.value.meaning}\n\n**Do:** ${each.value.action}\n${local.log_queries[each.key]}")
   }
 
   depends_on = [google_project_service.required]
@@ -130,12 +130,13 @@ resource "google_monitoring_alert_policy" "no_success" {
   documentation {
     mime_type = "text/markdown"
     subject   = "${local.name}: no successful run for ${local.no_success_minutes} minutes"
-    content   = <<-EOT
+    content = trimspace(<<-EOT
       **Means:** the stores are getting old: no run succeeded for ${local.no_success_minutes} minutes. Either runs fail (there is an alert on that too), or none is started, or they are killed before they can say so.
 
       **Do:** 1. Is the job on? `gcloud scheduler jobs describe ${local.name} --location=${var.region} --project=${var.project_id}` (state ENABLED; `gcloud scheduler jobs resume` if PAUSED, and find out who paused it). 2. Does it reach the function? Its log: `resource.type="cloud_scheduler_job"`; 403 means that `run.invoker` is missing, 429 that a run holds the only instance. 3. Does the function start? Look for `severity>=ERROR` in its log: out of memory, failed revision. 4. Start one by hand: `gcloud scheduler jobs run ${local.name} --location=${var.region} --project=${var.project_id}`.
       ${local.log_queries["no_success"]}
     EOT
+    )
   }
 
   depends_on = [google_logging_metric.etl]

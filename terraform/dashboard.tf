@@ -46,14 +46,14 @@ locals {
   promql_charts = {
     for name, chart in local.by_promql : name => {
       title = chart.title
-      xyChart = {
+      xyChart = { for key, value in {
         dataSets = [for legend, query in chart.lines : {
           plotType        = name == "runs" ? "STACKED_BAR" : "LINE"
           legendTemplate  = legend
           timeSeriesQuery = { prometheusQuery = query }
         }]
         thresholds = chart.threshold
-      }
+      } : key => value if length(value) > 0 }
     }
   }
   filter_charts = {
@@ -61,8 +61,7 @@ locals {
       title = chart.title
       xyChart = {
         dataSets = [{
-          plotType       = "LINE"
-          legendTemplate = ""
+          plotType = "LINE"
           timeSeriesQuery = {
             timeSeriesFilter = {
               filter      = "metric.type=\"${chart.type}\" ${local.resource_filter[chart.resource]}"
@@ -70,7 +69,6 @@ locals {
             }
           }
         }]
-        thresholds = []
       }
     }
   }
@@ -82,6 +80,7 @@ locals {
   )
 }
 
+# Nothing in it is 0 or empty: Google leaves that out, and what came back would be another dashboard at each plan.
 resource "google_monitoring_dashboard" "etl" {
   project = var.project_id
   dashboard_json = jsonencode({
@@ -89,22 +88,21 @@ resource "google_monitoring_dashboard" "etl" {
     mosaicLayout = {
       columns = 48
       tiles = concat(
-        [for place, chart in local.charts : {
+        [for place, chart in local.charts : { for key, value in {
           xPos   = place % 2 * 24
           yPos   = floor(place / 2) * 16
           width  = 24
           height = 16
           widget = jsondecode(chart)
-        }],
+        } : key => value if value != 0 }],
         [{
-          xPos   = 0
           yPos   = ceil(length(local.charts) / 2) * 16
           width  = 48
           height = 20
           widget = {
             title = "Failures"
             logsPanel = {
-              filter        = "${local.log_of_function}severity>=ERROR"
+              filter        = "${local.log_of_function}\nseverity>=ERROR"
               resourceNames = ["projects/${var.project_id}"]
             }
           }

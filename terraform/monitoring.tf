@@ -1,23 +1,27 @@
-# What is counted out of the function's log (DESIGN: the log events), and who is told.
+# What is counted out of the function's log (README.md: log events), and who is told.
 
 locals {
-  # Every line of this function, in Cloud Logging's language.
-  log_of_function = <<-EOT
+  # Every line of this function, in Cloud Logging's language. Filters are trimmed, as Google trims them: what came back
+  # would be another filter at each plan.
+  log_of_function = trimspace(<<-EOT
     resource.type="cloud_run_revision"
     resource.labels.service_name="${local.name}"
     resource.labels.location="${var.region}"
   EOT
+  )
 
   # A run's last line. One that was refused because another is running is no run.
-  log_of_finished_runs = <<-EOT
-    ${trimspace(local.log_of_function)}
+  log_of_finished_runs = trimspace(<<-EOT
+    ${local.log_of_function}
     (jsonPayload.message="ETL job completed" OR jsonPayload.message="ETL job failed")
     NOT jsonPayload.code="already_running"
   EOT
-  log_of_loads         = <<-EOT
-    ${trimspace(local.log_of_function)}
+  )
+  log_of_loads = trimspace(<<-EOT
+    ${local.log_of_function}
     jsonPayload.message="ETL load completed"
   EOT
+  )
 
   # Metric -> what is counted. With a field, its values are summed up too (a distribution).
   metrics = {
@@ -83,7 +87,7 @@ resource "google_logging_metric" "etl" {
   project          = var.project_id
   name             = "${var.prefix}/${each.key}"
   description      = each.value.description
-  filter           = each.value.field == "" ? each.value.filter : "${each.value.filter}jsonPayload.${each.value.field}>=0\n"
+  filter           = each.value.field == "" ? each.value.filter : "${each.value.filter}\njsonPayload.${each.value.field}>=0"
   value_extractor  = each.value.field == "" ? null : "EXTRACT(jsonPayload.${each.value.field})"
   label_extractors = { for label, _ in each.value.labels : label => "EXTRACT(jsonPayload.${label})" }
 

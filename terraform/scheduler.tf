@@ -40,10 +40,11 @@ resource "google_cloud_scheduler_job" "etl" {
   paused           = !var.enable_etl_scheduler
   attempt_deadline = "${var.scheduler_attempt_deadline_seconds}s"
 
-  # Repeating a run is harmless: totals are replaced, and the lease refuses a second run at once.
+  # Repeating a run is harmless: totals are replaced, and the lease refuses a second run at once. The first retry comes
+  # after the 90 s for which a killed run's lease outlives it.
   retry_config {
     retry_count          = var.scheduler_retry_count
-    min_backoff_duration = "60s"
+    min_backoff_duration = "120s"
     max_backoff_duration = "600s"
     max_doublings        = 3
   }

@@ -425,7 +425,7 @@ variable "scheduler_attempt_deadline_seconds" {
 }
 
 variable "scheduler_retry_count" {
-  description = "Times that a failed run is tried again, after 1, 2, 4, ... minutes (10 at most)."
+  description = "Times that a failed run is tried again, after 2, 4, 8, ... minutes (10 at most). 0 where etl_interval_minutes is below 5: the next run comes sooner than a retry."
   type        = number
   default     = 2
   nullable    = false

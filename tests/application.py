@@ -9,7 +9,7 @@ import flask.testing
 import functions_framework
 import pytest
 
-from etl.settings import ENVIRONMENT, PLATFORM_TIMEOUT
+from etl.settings import NAMES
 
 MAIN = Path(__file__).parents[1] / "main.py"
 
@@ -18,7 +18,7 @@ MAIN = Path(__file__).parents[1] / "main.py"
 def application_client() -> Iterator[flask.testing.FlaskClient]:
     """A client of the function without any setting; the log's handlers and level are put back at the end."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in (*ENVIRONMENT, PLATFORM_TIMEOUT):
+        for name in NAMES:
             patch.delenv(name, raising=False)
         handlers, level = list(logging.root.handlers), logging.root.level
         application: flask.Flask = functions_framework.create_app("run_etl", str(MAIN), "http")  # type: ignore[no-untyped-call] # has no types

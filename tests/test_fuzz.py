@@ -22,7 +22,7 @@ from etl.items import BodyError, ItemDecoder
 from etl.page import read_page
 from etl.pagination import Origins, PageRequest, declared_total, next_page, unknown_paging
 from etl.records import EventItem, Rejected, SaleItem, read_event, sale_reader
-from etl.settings import ENVIRONMENT, PLATFORM_TIMEOUT, Settings
+from etl.settings import NAMES, Settings
 from tests.application import application_client
 from tests.strategies import DATE_TEXTS, FUZZED, NESTED_VALUES, NUMBER_TEXTS
 
@@ -145,7 +145,7 @@ TEXTS = st.text(max_size=40) | st.sampled_from(
 
 @FUZZED
 @given(
-    st.dictionaries(st.sampled_from([*ENVIRONMENT, PLATFORM_TIMEOUT]), TEXTS),
+    st.dictionaries(st.sampled_from(NAMES), TEXTS),
     st.dictionaries(st.sampled_from(HOLD_SECRETS), SECRET_TEXTS, max_size=2),
 )
 def test_settings(env: dict[str, str], secrets: dict[str, str]) -> None:

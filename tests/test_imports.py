@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import etl
-from etl.settings import ENVIRONMENT, PLATFORM_TIMEOUT
+from etl.settings import NAMES
 
 ROOT = Path(__file__).parent.parent
 MODULES = {path.stem: path for path in (ROOT / "etl").glob("*.py")}
@@ -43,7 +43,7 @@ print(json.dumps({"modules": new, "asked": sorted(asked), "threads": threading.a
 
 def load(module: str) -> dict[str, Any]:
     """What a fresh interpreter has loaded and asked for once it has imported a module."""
-    ours = dict.fromkeys([*ENVIRONMENT, PLATFORM_TIMEOUT], "no setting is like this")
+    ours = dict.fromkeys(NAMES, "no setting is like this")
     command = [sys.executable, "-c", PROBE, module]
     done = subprocess.run(command, cwd=ROOT, env=os.environ | ours, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
@@ -63,7 +63,7 @@ def test_import_main() -> None:
     loaded = {name for name in LAZY if any(m == name or m.startswith(f"{name}.") for m in found["modules"])}
     assert loaded == set()
     assert {"main", "etl.pipeline", "flask"} <= set(found["modules"])
-    assert not {*ENVIRONMENT, PLATFORM_TIMEOUT} & set(found["asked"])
+    assert not set(NAMES) & set(found["asked"])
     assert found["threads"] == 1
 
 
@@ -94,7 +94,7 @@ def test_pure_modules(module: str, allowed: set[str]) -> None:
     ours = {name.removeprefix("etl.") for name in found["modules"] if name.startswith("etl.")}
     assert ours <= allowed
     assert not {name for name in found["modules"] if name.startswith(IO)}
-    assert not {*ENVIRONMENT, PLATFORM_TIMEOUT} & set(found["asked"])
+    assert not set(NAMES) & set(found["asked"])
 
 
 # DESIGN 2, from the top down; modules that it doesn't name stand beside those that they were split off from.

@@ -8,9 +8,11 @@ import pytest
 
 from etl import errors
 from etl.errors import EtlError
-from etl.settings import ENVIRONMENT
+from etl.run_log import LEASE_SECONDS
+from etl.settings import ENVIRONMENT, Settings
 from etl.tables import TABLES
 from main import ROUTES
+from tests.markdown import commands, options
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -57,3 +59,15 @@ def test_codes_stand_with_their_status() -> None:
 def test_every_route_is_shown() -> None:
     """Each path that the function answers is named."""
     assert [path for path in ROUTES if f"{path}" not in README] == []
+
+
+def test_deploy_commands_fit_each_other() -> None:
+    """What the commands set is taken; the run ends before its request does, that before the scheduler gives up."""
+    deploy, _, schedule = (options(command) for command in commands(ROOT / "README.md", "## Deploy"))
+    pairs = [pair.split("=", 1) for flag in deploy["--set-env-vars"] for pair in flag.split(",")]
+    settings = Settings.from_env(dict(pairs))
+    [timeout], [attempt], [backoff] = deploy["--timeout"], schedule["--attempt-deadline"], schedule["--min-backoff"]
+    assert settings.uses_postgres
+    assert "ETL_DEADLINE_SECONDS" in dict(pairs)
+    assert settings.etl_deadline_seconds + 10 <= int(timeout) < int(attempt.removesuffix("s")) <= 1800
+    assert int(backoff.removesuffix("s")) > LEASE_SECONDS

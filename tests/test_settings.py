@@ -8,7 +8,7 @@ import pytest
 
 from etl.database_url import DatabaseUrl
 from etl.errors import ConfigurationError
-from etl.settings import ENVIRONMENT, PLATFORM_TIMEOUT, Settings, is_local_endpoint, read_token
+from etl.settings import ENVIRONMENT, PLATFORM_SERVICE, PLATFORM_TIMEOUT, Settings, is_local_endpoint, read_token
 
 BASE = {"NEST_API_BASE_URL": "https://api.example.com", "DATABASE_URL": "postgresql://etl:pw@db/sales"}
 SECRET = "s3cret"
@@ -288,6 +288,12 @@ DEADLINES = [
     pytest.param({PLATFORM_TIMEOUT: "60"}, 54.0, id="a minute"),
     pytest.param({PLATFORM_TIMEOUT: "5"}, 4.5, id="short"),
     pytest.param({PLATFORM_TIMEOUT: "60", "ETL_DEADLINE_SECONDS": "40"}, 40.0, id="a deadline of its own"),
+    pytest.param({PLATFORM_SERVICE: "veritix-etl"}, 54.0, id="Cloud Run doesn't say: under a function's default"),
+    pytest.param({PLATFORM_SERVICE: "etl", PLATFORM_TIMEOUT: " "}, 54.0, id="Cloud Run says nothing"),
+    pytest.param({PLATFORM_SERVICE: "etl", PLATFORM_TIMEOUT: "1740"}, 1730.0, id="Cloud Run says"),
+    pytest.param({PLATFORM_SERVICE: "etl", "ETL_DEADLINE_SECONDS": "1710"}, 1710.0, id="Cloud Run, a deadline given"),
+    pytest.param({PLATFORM_SERVICE: " "}, 1750.0, id="no name of a service"),
+    pytest.param({"FUNCTION_TARGET": "run_etl", "PORT": "8080"}, 1750.0, id="functions-framework on a laptop"),
     pytest.param({PLATFORM_TIMEOUT: "soon", "ETL_DEADLINE_SECONDS": "40"}, 40.0, id="the platform's isn't looked at"),
 ]
 

@@ -20,8 +20,10 @@ from typing import Any, NoReturn
 import pytest
 from hcl2.api import loads
 
+from etl.run_log import LEASE_SECONDS
 from etl.settings import ENVIRONMENT, Settings
-from tests.markdown import code, table
+from tests.google_provider import RULES, refusals
+from tests.markdown import code, commands, options, table
 
 ROOT = Path(__file__).resolve().parent.parent
 TERRAFORM = ROOT / "terraform"
@@ -151,14 +153,149 @@ def test_terraform_tests_pass(results: RunResults) -> None:
     assert len(results.resources) >= 15
 
 
+def google_resources(results: RunResults) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """(where, type, values) of everything in Google Cloud that any run plans or applies."""
+    for run, resources in results.resources.items():
+        for resource in resources:
+            if resource["type"].startswith("google_"):
+                yield f"{run}: {resource['address']}", resource["type"], resource["values"]
+
+
+def test_provider_would_take_every_value(results: RunResults) -> None:
+    """No planned or applied value, mocked ids included, breaks a rule that the real provider holds in its code."""
+    found = list(google_resources(results))
+    assert {kind for _, kind, _ in found} == set(RULES)
+    assert "source.tftest.hcl:archive: google_sql_database_instance.etl[0]" in {where for where, _, _ in found}
+    assert [f"{where}: {refusal}" for where, kind, values in found for refusal in refusals(kind, values)] == []
+
+
+MOCKED_AT_RANDOM = "k221iz6k"
+REFUSED = [
+    pytest.param("google_bigquery_dataset", {"dataset_id": "veritix-dev"}, id="dataset with a hyphen"),
+    pytest.param("google_cloud_scheduler_job", {"http_target": [{"uri": MOCKED_AT_RANDOM}]}, id="service's address"),
+    pytest.param("google_cloud_scheduler_job", {"http_target": [{"body": "{}"}]}, id="body that isn't encoded"),
+    pytest.param(
+        "google_cloud_scheduler_job", {"http_target": [{"headers": {"Content-Length": "2"}}]}, id="header of Google's"
+    ),
+    pytest.param(
+        "google_cloudfunctions2_function", {"build_config": [{"service_account": MOCKED_AT_RANDOM}]}, id="build account"
+    ),
+    pytest.param(
+        "google_cloudfunctions2_function",
+        {"service_config": [{"direct_vpc_network_interface": [{"subnetwork": MOCKED_AT_RANDOM}]}]},
+        id="subnetwork",
+    ),
+    pytest.param("google_compute_subnetwork", {"ip_cidr_range": "10.8.0.0"}, id="address without a range"),
+    pytest.param("google_monitoring_alert_policy", {"notification_channels": [MOCKED_AT_RANDOM]}, id="channel"),
+    pytest.param("google_monitoring_dashboard", {"dashboard_json": "{"}, id="half a dashboard"),
+    pytest.param("google_project_iam_member", {"member": f"serviceAccount:{MOCKED_AT_RANDOM}"}, id="member"),
+    pytest.param("google_secret_manager_secret_version", {"secret": MOCKED_AT_RANDOM}, id="secret"),
+    pytest.param("google_service_account", {"account_id": "a-run"}, id="account's short name"),
+    pytest.param(
+        "google_sql_database_instance",
+        {"settings": [{"ip_configuration": [{"private_network": MOCKED_AT_RANDOM}]}]},
+        id="private network",
+    ),
+    pytest.param(
+        "google_sql_database_instance", {"settings": [{"maintenance_window": [{"day": 0}]}]}, id="day of no week"
+    ),
+    pytest.param("google_sql_user", {"name": MOCKED_AT_RANDOM}, id="database user"),
+]
+
+
+@pytest.mark.parametrize(("kind", "values"), REFUSED)
+def test_provider_rules_refuse(kind: str, values: dict[str, Any]) -> None:
+    """A value in the wrong form is refused by its name, above all the random one that a bare mock gives."""
+    [refusal] = refusals(kind, values)
+    assert ": it must " in refusal
+
+
+def leaves(value: Any) -> Iterator[Any]:
+    """What holds nothing further: bare values, and empty lists and objects."""
+    inner = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+    if not inner:
+        yield value
+    for each in inner:
+        yield from leaves(each)
+
+
+def test_nothing_is_sent_that_comes_back_otherwise(results: RunResults) -> None:
+    """Nothing is sent that Google writes otherwise: zeros and what is empty in a dashboard, blanks around a filter."""
+    dashboards, filters = [], []
+    for _, kind, values in google_resources(results):
+        if kind == "google_monitoring_dashboard":
+            dashboards.append(json.loads(values["dashboard_json"]))
+        elif kind == "google_logging_metric":
+            filters.append(values["filter"])
+        elif kind == "google_monitoring_alert_policy":
+            filters += [
+                log["filter"] for condition in values["conditions"] for log in condition["condition_matched_log"]
+            ]
+            filters += [documentation["content"] for documentation in values["documentation"]]
+    assert len(dashboards) >= 15
+    assert len(filters) >= 15 * 10
+    assert [leaf for dashboard in dashboards for leaf in leaves(dashboard) if not leaf] == []
+    assert [text for text in filters if text != text.strip()] == []
+
+
 def functions(results: RunResults) -> dict[str, dict[str, Any]]:
     """Each run's function, where the run plans one."""
     return {
         run: resource["values"]
         for run, resources in results.resources.items()
         for resource in resources
-        if resource["type"] == "google_cloudfunctions2_function" and not run.startswith("source.")
+        if resource["type"] == "google_cloudfunctions2_function"
     }
+
+
+def seconds(duration: str) -> int:
+    return int(duration.removesuffix("s"))
+
+
+def test_retries_fit_the_lease_and_the_scheduler(results: RunResults) -> None:
+    """Every job's first retry comes after a killed run's lease, and Cloud Scheduler takes all of its times."""
+    jobs = [values for _, kind, values in google_resources(results) if kind == "google_cloud_scheduler_job"]
+    assert len(jobs) >= 15
+    for job in jobs:
+        [retry] = job["retry_config"]
+        assert LEASE_SECONDS < seconds(retry["min_backoff_duration"]) <= seconds(retry["max_backoff_duration"]) <= 3600
+        assert 0 <= retry["retry_count"] <= 5
+        assert 15 <= seconds(job["attempt_deadline"]) <= 1800
+
+
+def test_readme_deploys_with_terraforms_defaults(results: RunResults) -> None:
+    """README.md's commands without Terraform give the function and the job what Terraform gives them by default."""
+    function = functions(results)["defaults.tftest.hcl:defaults"]
+    [job] = [
+        values
+        for where, kind, values in google_resources(results)
+        if kind == "google_cloud_scheduler_job" and where.startswith("defaults.")
+    ]
+    [build], [service], [retry] = function["build_config"], function["service_config"], job["retry_config"]
+    in_terraform = [
+        {
+            "--base-image": build["runtime"],
+            "--concurrency": service["max_instance_request_concurrency"],
+            "--cpu": service["available_cpu"],
+            "--function": build["entry_point"],
+            "--max-instances": service["max_instance_count"],
+            "--memory": service["available_memory"],
+            "--timeout": service["timeout_seconds"],
+        },
+        {
+            "--attempt-deadline": job["attempt_deadline"],
+            "--max-backoff": retry["max_backoff_duration"],
+            "--max-doublings": retry["max_doublings"],
+            "--max-retry-attempts": retry["retry_count"],
+            "--min-backoff": retry["min_backoff_duration"],
+            "--schedule": job["schedule"],
+        },
+    ]
+    deploy, _, schedule = (options(command) for command in commands(ROOT / "README.md", "## Deploy"))
+    for written, expected in zip((deploy, schedule), in_terraform, strict=True):
+        assert {name: written[name] for name in expected} == {name: [str(value)] for name, value in expected.items()}
+    deadline = service["environment_variables"]["ETL_DEADLINE_SECONDS"]
+    assert f"ETL_DEADLINE_SECONDS={deadline}" in deploy["--set-env-vars"]
 
 
 def test_function_environment_is_what_settings_know() -> None:
@@ -209,20 +346,14 @@ def test_defaults_are_the_programs(results: RunResults) -> None:
     }
 
 
-def grants(results: RunResults) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(where, grant) of every IAM resource of every plan; the applied run's accounts have no names to tell them by."""
-    for run, resources in results.resources.items():
-        for resource in resources:
-            if "_iam_" in resource["type"] and not run.startswith("source."):
-                yield f"{run}: {resource['address']}", resource
-
-
 def test_each_account_has_its_roles_and_no_other(results: RunResults) -> None:
     """Nobody public has any role in any plan, and the three accounts, and invokers, have those of SECURITY.md."""
     granted: set[tuple[str, str]] = set()
-    for where, grant in grants(results):
-        member, role = grant["values"]["member"], grant["values"]["role"]
-        assert grant["type"].endswith("_iam_member"), where  # a binding or policy would take others' grants away
+    for where, kind, values in google_resources(results):
+        if "_iam_" not in kind:
+            continue
+        member, role = values["member"], values["role"]
+        assert kind.endswith("_iam_member"), where  # a binding or policy would take others' grants away
         assert member not in ("allUsers", "allAuthenticatedUsers"), where
         account = re.search(r"-etl-(build|run|invoke)@", member)
         granted.add((account[1] if account else "invokers", role))
@@ -233,7 +364,7 @@ def test_grants_on_projects_are_narrowed(results: RunResults) -> None:
     """A role is granted on a whole project only where SECURITY.md says so: Google Cloud offers nothing narrower."""
     whole_project = {role for _, role, on in ROLES if on == "the project"}
     on_projects = [
-        (where, grant["values"]) for where, grant in grants(results) if grant["type"] == "google_project_iam_member"
+        (where, values) for where, kind, values in google_resources(results) if kind == "google_project_iam_member"
     ]
     assert len(on_projects) >= 15 * 5
     for where, values in on_projects:

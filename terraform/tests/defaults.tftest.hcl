@@ -1,7 +1,8 @@
 # What a plan with nothing but the required variables makes.
 
 mock_provider "google" {
-  source = "./tests/mocks"
+  source          = "./tests/mocks"
+  override_during = plan
 }
 mock_provider "archive" {}
 mock_provider "time" {}
@@ -67,6 +68,10 @@ run "defaults" {
     error_message = "The token's audience must be the service's URI."
   }
   assert {
+    condition     = google_cloud_scheduler_job.etl.retry_config[0].retry_count == 2 && google_cloud_scheduler_job.etl.retry_config[0].min_backoff_duration == "120s"
+    error_message = "A failed run is tried again twice, and not before a killed run's lease has ended."
+  }
+  assert {
     condition     = google_cloud_scheduler_job.etl.http_target[0].oidc_token[0].service_account_email == "veritix-etl-invoke@veritix-test.iam.gserviceaccount.com"
     error_message = "The scheduler must call as the invoke account."
   }
@@ -93,7 +98,10 @@ run "defaults" {
     error_message = "A rolled token's old version must stay, disabled."
   }
   assert {
-    condition     = google_secret_manager_secret_iam_member.run_reads_token[0].member == "serviceAccount:veritix-etl-run@veritix-test.iam.gserviceaccount.com"
+    condition = (
+      google_secret_manager_secret_iam_member.run_reads_token[0].member == "serviceAccount:veritix-etl-run@veritix-test.iam.gserviceaccount.com" &&
+      google_secret_manager_secret_iam_member.run_reads_token[0].secret_id == "projects/veritix-test/secrets/veritix-etl-nest-api-token"
+    )
     error_message = "The run account must be able to read the secret."
   }
 
@@ -229,5 +237,12 @@ run "defaults" {
   assert {
     condition     = output.instance_connection_name == "veritix-test:europe-west3:veritix-etl" && output.bigquery_dataset == "veritix-test.veritix" && output.database_user == "veritix-etl-run@veritix-test.iam"
     error_message = "The stores must be named."
+  }
+  assert {
+    condition = (
+      output.scheduler_job == "projects/veritix-test/locations/europe-west3/jobs/veritix-etl" &&
+      output.dashboard_url == "https://console.cloud.google.com/monitoring/dashboards/builder/01234567-89ab-cdef-0123-456789abcdef?project=veritix-test"
+    )
+    error_message = "The job and the dashboard must be found."
   }
 }

@@ -1,7 +1,9 @@
 # Applied (to nothing), so that the state shows what the archive is made of; tests/test_terraform.py
 # compares it with the files, and two clones with each other.
 
-mock_provider "google" {}
+mock_provider "google" {
+  source = "./tests/mocks"
+}
 mock_provider "archive" {}
 mock_provider "time" {}
 

@@ -2,7 +2,8 @@
 # plan takes a second or two; a validation that looks at another variable needs that one to be good.
 
 mock_provider "google" {
-  source = "./tests/mocks"
+  source          = "./tests/mocks"
+  override_during = plan
 }
 mock_provider "archive" {}
 mock_provider "time" {}
