@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
+from decimal import Decimal
 from typing import Any
 
 import flask
@@ -223,4 +224,6 @@ def _respond(text: str, status: int, content_type: str) -> flask.Response:
 
 
 def _plain(value: Any) -> str:
+    if isinstance(value, Decimal):
+        return f"{value:f}"  # and not 0E-9
     return value.isoformat() if hasattr(value, "isoformat") else str(value)

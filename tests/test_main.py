@@ -1,6 +1,7 @@
 """Routes, parameters and errors of the HTTP function, through the framework's own application."""
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -132,6 +133,16 @@ def test_a_call_that_is_understood(
     assert (answer.status_code, answer.content_type) == (200, "application/json")
     assert (body_of(answer)["dry_run"], body_of(answer)["force"]) == (dry_run, force)
     assert body_of(answer)["status"] == ("dry_run" if dry_run else "success")
+
+
+def test_amounts_are_plain_decimals(configured: Client, upstream: TicketingApi) -> None:
+    """Free tickets come to 0.000000000, wherever an answer names an amount."""
+    upstream.sales = [{"id": 1, "event_id": "event-1"}, {"id": 2, "event_id": "event-2", "price": "0.0000001"}]
+    for query in ("dry_run=true", ""):
+        answer = configured.post("/", query_string=query)
+        assert body_of(answer)["total_revenue"] == "0.000000100"
+        assert re.findall("[0-9]E[+-]?[0-9]", answer.text) == []
+    assert answer.text.count('"revenue": "0.000000100"') == 2
 
 
 @pytest.mark.parametrize(
