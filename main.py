@@ -18,10 +18,10 @@ import functions_framework
 
 from etl.database import engine_for
 from etl.deadline import Deadline
-from etl.errors import BadRequestError, EtlError, MethodNotAllowedError, NotFoundError
+from etl.errors import BadRequestError, EtlError, MethodNotAllowedError, NotFoundError, as_etl_error
 from etl.logs import configure_logs, log_error, log_warning, read_trace
 from etl.metrics import CONTENT_TYPE, format_metrics
-from etl.pipeline import RunOptions, run_etl_once, unexpected_error
+from etl.pipeline import RunOptions, run_etl_once
 from etl.run_log import RunLog, run_log_for
 from etl.settings import FALSE, TRUE, Settings
 
@@ -42,10 +42,8 @@ def run_etl(request: flask.Request) -> flask.Response:
     configure_logs()
     try:
         response = _handler(request)(request)
-    except EtlError as error:
-        response = _problem(error)
     except Exception as error:  # noqa: BLE001 - the framework would answer with a page of its own
-        response = _problem(unexpected_error(error))
+        response = _problem(as_etl_error(error))
     if "gunicorn.socket" in request.environ and _may_have_more(request, response):
         # The server would wait for the rest, in one of its few threads, for as long as the caller likes.
         _stop_reading(request.environ)
@@ -215,7 +213,7 @@ def _problem(error: EtlError) -> flask.Response:
     if error.status < 500:
         log_warning("ETL request refused", code=error.code, error=str(error))
     elif error.run_id is None:  # a run has logged its own end
-        log_error("ETL request failed", code=error.code, error=str(error))
+        log_error("ETL request failed", code=error.code, error=str(error), **error.log_fields)
     body = {
         "type": "about:blank",
         "title": error.code.replace("_", " "),

@@ -1,8 +1,10 @@
 """One run in this process, against real parts: every way in and out that needs no HTTP."""
 
+import asyncio
 import gc
 import json
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -17,10 +19,12 @@ import sqlalchemy as sa
 from google.cloud.bigquery import Client
 
 from etl import run_etl_once
+from etl.api import Api
 from etl.errors import EtlError
 from etl.extract import Tally
 from etl.pipeline import RunOptions
 from etl.report import RunReport
+from etl.run_log import MemoryRunLog
 from etl.settings import ENVIRONMENT, Settings
 from tests.faults import acts
 from tests.faults.moments import MOMENTS
@@ -523,6 +527,73 @@ def test_the_lease_is_given_back_however_the_ledger_is_reached(
         assert rows == [("failed", code) if code else ("success", None)]
         assert postgres_server.run("SELECT run_id FROM etl_lease", database) == [(None,)]
         assert run(env).status == "success"
+
+
+def test_a_failure_is_judged_once(
+    env: dict[str, str], postgres_server: EmbeddedPostgres, database: str, logged: Logged
+) -> None:
+    """A store fails shortly before the run's time is up, and it is up once that is written: all say the same."""
+    with FaultProxy(str(postgres_server.socket), PostgresWire) as way:
+        url = f"postgresql://postgres@127.0.0.1:{way.port}/{database}?sslmode=disable"
+        late = time.monotonic() + 2.5
+
+        async def be_silent_and_break(link: Link, _: Step) -> None:
+            await asyncio.sleep(late - 0.5 - time.monotonic())
+            link.reset()
+
+        async def be_slow(link: Link, step: Step) -> None:
+            await asyncio.sleep(late + 0.2 - time.monotonic())
+            await link.forward(step.data)
+
+        traps = [Trap(MOMENTS["postgres"]["copy-daily"].pattern, be_silent_and_break), Trap(GIVE_BACK, be_slow)]
+        for trap in traps:
+            way.set(trap)
+        error = refused({**env, "DATABASE_URL": url, "ETL_DEADLINE_SECONDS": "2.5"}, "load_failed")
+        assert all(trap.sprung.is_set() for trap in traps)
+    (line,) = logged("ETL job failed")
+    (row,) = postgres_server.run("SELECT error_code, error_text FROM etl_runs", database)
+    assert row == (line["code"], line["error"]) == (error.code, str(error))
+
+
+def test_an_unexpected_error_in_a_thread_that_fetches_ahead(
+    upstream: TicketingApi, env: dict[str, str], monkeypatch: pytest.MonkeyPatch, logged: Logged
+) -> None:
+    """The log has the frames of the run, and then those of the thread."""
+    fetch_page = Api.fetch_page
+
+    def fail_ahead(api: Api, dataset: Any, request: Any, decoder: Any) -> Any:
+        if threading.current_thread().name.startswith("fetch"):
+            raise KeyError("value-18a2")
+        return fetch_page(api, dataset, request, decoder)
+
+    monkeypatch.setattr(Api, "fetch_page", fail_ahead)
+    upstream.latency_seconds = 0.03
+    error = refused(env, "internal_error")
+    (line,) = logged("ETL job failed")
+    functions = [frame.split(" ")[-1] for frame in line["frames"]]
+    assert functions[:2] == ["KeyError:", "_Job.execute"]
+    assert functions[-3:] == ["_WorkItem.run", "PageStream._fetch", fail_ahead.__qualname__]
+    assert "PageStream._take" in functions
+    assert "an unexpected KeyError at etl/page_stream.py:" in str(error)
+    assert "value-18a2" not in str(line)
+
+
+class BrokenRunLog(MemoryRunLog):
+    """A ledger with a fault of the program's own."""
+
+    def finish(self, *_: object) -> None:
+        raise KeyError("value-60f3")
+
+
+def test_a_run_that_can_not_be_recorded_for_an_unexpected_reason(
+    env: dict[str, str], monkeypatch: pytest.MonkeyPatch, logged: Logged
+) -> None:
+    """It comes to what it came to, and the log tells where the ledger's fault is."""
+    monkeypatch.setattr("etl.pipeline.run_log_for", lambda _: BrokenRunLog())
+    assert run(env).status == "success"
+    (line,) = logged("ETL run not recorded")
+    assert line["frames"][-1].endswith(" BrokenRunLog.finish")
+    assert "value-60f3" not in str(line)
 
 
 REFUSE = (
