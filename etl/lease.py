@@ -30,7 +30,7 @@ class LeaseKeeper:
         run_log: RunLog,
         deadline: Deadline,
         is_terminating: Callable[[], bool],
-        on_termination: Callable[[TerminatedError], None],
+        on_termination: Callable[[TerminatedError], object],
     ) -> None:
         self._run_log = run_log
         self._deadline = deadline

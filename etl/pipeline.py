@@ -31,12 +31,13 @@ from etl.errors import (
 from etl.extract import Extraction, Progress, Tally, extract_events_and_sales
 from etl.guards import check_rejects, check_schema, check_shrink
 from etl.lease import LeaseKeeper
+from etl.ledger_tables import COUNTS
 from etl.logs import LogContext, log_context, log_error, log_info, log_warning
 from etl.postgres import load_postgres
 from etl.postgres import stored_tickets as stored_in_postgres
 from etl.report import RunReport
 from etl.retry import MAX_ATTEMPTS
-from etl.run_log import COUNTS, RejectsNotKeptError, Run, RunLog, run_log_for
+from etl.run_log import Run, RunLog, run_log_for
 from etl.secret_manager import read_secret
 from etl.settings import Settings, read_token
 from etl.stores import LoadResult
@@ -45,6 +46,8 @@ from etl.transform import Summary, fold_events, fold_sales, summarise
 T = TypeVar("T")
 RECORDING_SECONDS = 15.0
 """How long the ledger may take to note how a run ended; less where the run's own time is up."""
+FORGETTING_SECONDS = 5.0
+"""How long a run may wait at its end until what is too old is deleted."""
 _FIRST_PAUSE_SECONDS = 0.2
 _LOAD_FAILED = {"postgres": "Postgres load failed", "bigquery": "BigQuery load failed"}
 
@@ -133,11 +136,12 @@ class _Job:
             # Judged here and no more: the clock goes on while the ledger is being written.
             failure = self._judge(error)
             self.report.duration_seconds = self._seconds()
-            if not self._options.dry_run:
-                self._record_failure(failure)
+            if not self._options.dry_run and self._record_failure(failure):
+                self._forget()
             raise failure from None
         self._run.status = "success"
-        self._record(self._run)
+        if self._record(self._run):
+            self._forget()
 
     def _judge(self, error: Exception) -> EtlError:
         """The error to tell. A store that kept silent until the run's time was up is why that was exceeded."""
@@ -307,11 +311,11 @@ class _Job:
         for name in COUNTS:
             setattr(self._run, name, getattr(self.report, name))
 
-    def _record_failure(self, error: EtlError) -> None:
-        self._record(replace(self._run, status="failed", error_code=error.code, error_text=str(error)))
+    def _record_failure(self, error: EtlError) -> bool:
+        return self._record(replace(self._run, status="failed", error_code=error.code, error_text=str(error)))
 
-    def _record(self, run: Run) -> None:
-        """Write how the run ended, and give the lease back; more than once, if need be.
+    def _record(self, run: Run) -> bool:
+        """Write how the run ended, and give the lease back; more than once, if need be. Whether that was done.
 
         A ledger that can't be written is said in the log: it must not hide the outcome.
         """
@@ -335,11 +339,25 @@ class _Job:
         except Exception as error:  # noqa: BLE001 - whatever it is
             failure = as_etl_error(error)
             log_error("ETL run not recorded", error=str(failure), **failure.log_fields)
+            return False
+        return True
+
+    def _forget(self) -> None:
+        """Delete what is older than ETL_RETENTION_DAYS. The run has ended: whatever comes of this doesn't change it."""
+        try:
+            seconds = self._deadline.bound(FORGETTING_SECONDS)
+        except EtlError:
+            return  # its time is up: the next run does it
+        try:
+            self._run_log.forget(self._settings.etl_retention_days, Deadline(seconds))
+        except Exception as error:  # noqa: BLE001 - whatever it is
+            failure = as_etl_error(error)
+            log_warning("ETL old records not deleted", error=str(failure), **failure.log_fields)
 
 
 def _may_pass(error: BaseException) -> bool:
     """Whether another try may do: a database may just be starting again, but a right or a table stays missing."""
-    if not isinstance(error, (StoreUnavailableError, DeadlineExceededError)) or isinstance(error, RejectsNotKeptError):
+    if not isinstance(error, (StoreUnavailableError, DeadlineExceededError)):
         return False
     return not str(error.details.get("sqlstate")).startswith("42")
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 import sqlalchemy as sa
 
-from etl import run_log
+from etl.ledger_tables import LEASE, metadata
 from tests.function import Function
 from tests.summaries import engine_of
 
@@ -152,9 +152,9 @@ def test_a_refused_run_says_so_too(database_url: str) -> None:
     """Another run holds the lease: 409, and the connection ends."""
     engine = engine_of(database_url)
     with engine.begin() as connection:
-        run_log.metadata.create_all(connection)
+        metadata.create_all(connection)
         held = {"name": "etl", "fence": 1, "run_id": "other", "expires_at": sa.func.now() + timedelta(hours=1)}
-        connection.execute(sa.insert(run_log.LEASE).values(**held))
+        connection.execute(sa.insert(LEASE).values(**held))
     engine.dispose()
     with Function({"NEST_API_BASE_URL": "http://127.0.0.1:1", "DATABASE_URL": database_url}) as function:
         check_connection(function, POST + b'Content-Length: 15\r\n\r\n{"force": true}', 409, "close")
