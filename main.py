@@ -7,22 +7,26 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict
-from typing import Any
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
 
 import flask
 import functions_framework
 
 from etl.database import engine_for
 from etl.deadline import Deadline
-from etl.errors import BadRequestError, EtlError, MethodNotAllowedError, NotFoundError
+from etl.errors import BadRequestError, EtlError, MethodNotAllowedError, NotFoundError, as_etl_error
 from etl.logs import configure_logs, log_error, log_warning, read_trace
 from etl.metrics import CONTENT_TYPE, format_metrics
-from etl.pipeline import RunOptions, run_etl_once, unexpected_error
+from etl.pipeline import RunOptions, run_etl_once
 from etl.run_log import RunLog, run_log_for
 from etl.settings import FALSE, TRUE, Settings
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 PARAMETERS = ("dry_run", "force")
 MAX_BODY_BYTES = 65_536
@@ -38,13 +42,11 @@ def run_etl(request: flask.Request) -> flask.Response:
     configure_logs()
     try:
         response = _handler(request)(request)
-    except EtlError as error:
-        response = _problem(error)
     except Exception as error:  # noqa: BLE001 - the framework would answer with a page of its own
-        response = _problem(unexpected_error(error))
+        response = _problem(as_etl_error(error))
     if "gunicorn.socket" in request.environ and _may_have_more(request, response):
         # The server would wait for the rest, in one of its few threads, for as long as the caller likes.
-        _stop_reading(request.environ["gunicorn.socket"])
+        _stop_reading(request.environ)
     return response
 
 
@@ -151,11 +153,10 @@ def _body(request: flask.Request) -> tuple[tuple[str, Any], ...]:
 
 def _read_body(request: flask.Request) -> bytes:
     """The body, or its beginning; what there is of it after 5 s."""
-    connection = request.environ.get("gunicorn.socket")
-    if connection is None:
+    if "gunicorn.socket" not in request.environ:
         return request.stream.read(MAX_BODY_BYTES + 1)
     # The server itself waits for each further byte without end.
-    watch = threading.Timer(BODY_SECONDS, _stop_reading, [connection])
+    watch = threading.Timer(BODY_SECONDS, _stop_reading, [request.environ])
     watch.start()
     try:
         return request.stream.read(MAX_BODY_BYTES + 1)
@@ -167,9 +168,26 @@ def _read_body(request: flask.Request) -> bytes:
         watch.cancel()
 
 
-def _stop_reading(connection: socket.socket) -> None:
+def _stop_reading(environ: WSGIEnvironment) -> None:
+    environ[_NOT_READ_ON] = True
     with suppress(OSError):  # the caller has gone
-        connection.shutdown(socket.SHUT_RD)
+        environ["gunicorn.socket"].shutdown(socket.SHUT_RD)
+
+
+_NOT_READ_ON = "veritix.not_read_on"
+
+
+class _Answer(flask.Response):
+    """An answer that says `Connection: close` where nothing more is read from the caller.
+
+    The server writes that header itself, and drops the application's: its own object has to be told.
+    """
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if environ.get(_NOT_READ_ON):
+            with suppress(AttributeError):  # another server's, or something stands before it
+                start_response.__self__.force_close()  # type: ignore[attr-defined]
+        return super().__call__(environ, start_response)
 
 
 def _boolean(name: str, value: Any) -> bool:
@@ -195,7 +213,7 @@ def _problem(error: EtlError) -> flask.Response:
     if error.status < 500:
         log_warning("ETL request refused", code=error.code, error=str(error))
     elif error.run_id is None:  # a run has logged its own end
-        log_error("ETL request failed", code=error.code, error=str(error))
+        log_error("ETL request failed", code=error.code, error=str(error), **error.log_fields)
     body = {
         "type": "about:blank",
         "title": error.code.replace("_", " "),
@@ -219,8 +237,10 @@ def _respond(text: str, status: int, content_type: str) -> flask.Response:
     """As a stream: of any other answer functions-framework first reads the request to its end, however long it is."""
     content = text.encode()
     headers = {"Content-Length": str(len(content))}
-    return flask.Response(iter((content,)), status, headers, content_type=content_type)
+    return _Answer(iter((content,)), status, headers, content_type=content_type)
 
 
 def _plain(value: Any) -> str:
+    if isinstance(value, Decimal):
+        return f"{value:f}"  # and not 0E-9
     return value.isoformat() if hasattr(value, "isoformat") else str(value)

@@ -25,7 +25,6 @@ from etl.records import (
     SaleItem,
     TicketSaleRecord,
     id_problem,
-    read_day,
 )
 
 SaleRow = tuple[str, date, int, int]
@@ -178,11 +177,18 @@ class _Hours(dict[str, date]):
         self._known: dict[date, date] = {}
 
     def __missing__(self, hour: str) -> date:
-        first, last = (read_day(f"{hour}:{rest}Z", self._zone) for rest in ("00:00", "59:59.999999"))
-        if first is None or first != last:  # the day changes within the hour
+        try:
+            first, last = (
+                datetime.fromisoformat(f"{hour}:{rest}Z").astimezone(self._zone) for rest in ("00:00", "59:59.999999")
+            )
+        except OverflowError as error:
+            raise ValueError from error
+        day = first.date()
+        # Clocks that go back at 00:01, as St John's did, are on the day before for a second time.
+        if day != last.date() or first.utcoffset() != last.utcoffset():
             raise ValueError
         if len(self) >= _HOURS_KEPT:
             self.clear()
         # One object a day: as a key it is found without a comparison.
-        self[hour] = day = self._known.setdefault(first, first)
+        self[hour] = day = self._known.setdefault(day, day)
         return day

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from traceback import walk_tb
 from typing import Any, ClassVar
 
 MAX_MESSAGE_CHARACTERS = 4000
+MAX_FRAMES = 100
+"""Of one exception, in the log: half of them from either end."""
 
 
 class EtlError(Exception):
@@ -13,7 +19,8 @@ class EtlError(Exception):
     The message is for people, and may be logged and answered: whoever raises it keeps secrets out. Other people's words
     in it may hold anything, so it is made one line of printable characters, of which a terminal obeys none and
     PostgreSQL can store each.
-    `details` are JSON values that stand beside the message in the answer; `run_id` is the run's, once there is one.
+    `details` are JSON values that stand beside the message in the answer, `log_fields` those that stand beside it in
+    the log alone; `run_id` is the run's, once there is one.
     """
 
     code: ClassVar[str] = "internal_error"
@@ -22,6 +29,7 @@ class EtlError(Exception):
     def __init__(self, message: str, **details: Any) -> None:
         super().__init__(_printable(message)[:MAX_MESSAGE_CHARACTERS])
         self.details = details
+        self.log_fields: dict[str, Any] = {}
         self.run_id: str | None = None
 
 
@@ -124,6 +132,51 @@ class DeadlineExceededError(EtlError):
 
     code = "deadline_exceeded"
     status = 504
+
+
+def as_etl_error(error: Exception) -> EtlError:
+    """The error itself, if it is one of ours; else one that says where the program is at fault.
+
+    An unexpected error's text may hold anything, and so may its variables: its type and its frames are told.
+    """
+    if isinstance(error, EtlError):
+        return error
+    frames = [line for each in _chain(error) for line in (f"{type(each).__name__}:", *_frames(each))]
+    places = [frame.partition(" ")[0] for frame in frames if frame.startswith(("etl/", "main.py:"))]
+    ours = EtlError(
+        f"an unexpected {type(error).__name__} at {places[-1] if places else 'unknown place'}: this is a fault of the "
+        "program, please report it with the `frames` of its log line"
+    )
+    ours.log_fields["frames"] = frames
+    return ours
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """The error, and before it what it was raised from or on account of; the first one first."""
+    chain = [error]
+    while True:
+        last = chain[-1]
+        cause = last.__cause__ or (None if last.__suppress_context__ else last.__context__)
+        if cause is None or cause in chain:
+            return chain[::-1]
+        chain.append(cause)
+
+
+_ROOT = f"{Path(__file__).parents[1]}/"
+_LIBRARIES = re.compile(r"^.*/(?:site-packages|python3[.0-9]*)/")
+
+
+def _frames(error: BaseException) -> Iterator[str]:
+    """`file:line function` of each frame, from the outermost to the one that raised."""
+    frames = list(walk_tb(error.__traceback__))
+    half = MAX_FRAMES // 2
+    for place, (frame, line) in enumerate(frames):
+        if half <= place < len(frames) - half:  # an endless recursion has a thousand
+            if place == half:
+                yield f"({len(frames) - MAX_FRAMES} more)"
+            continue
+        file = _LIBRARIES.sub("", frame.f_code.co_filename.removeprefix(_ROOT))
+        yield f"{file}:{line} {frame.f_code.co_qualname}"
 
 
 def _printable(text: str) -> str:

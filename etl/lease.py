@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from etl.deadline import Deadline
-from etl.errors import AlreadyRunningError, EtlError, TerminatedError
+from etl.errors import AlreadyRunningError, TerminatedError, as_etl_error
 from etl.logs import log_error, log_warning
 from etl.run_log import RENEW_SECONDS, RunLog
 
@@ -30,7 +30,7 @@ class LeaseKeeper:
         run_log: RunLog,
         deadline: Deadline,
         is_terminating: Callable[[], bool],
-        on_termination: Callable[[TerminatedError], None],
+        on_termination: Callable[[TerminatedError], object],
     ) -> None:
         self._run_log = run_log
         self._deadline = deadline
@@ -45,11 +45,11 @@ class LeaseKeeper:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self._stopped.set()
         self._thread.join()
-        if kind is None and self._terminated is not None:
-            raise self._terminated  # the run was done, but the ledger says otherwise: the answer must agree with it
+        if self._terminated is not None:
+            raise self._terminated  # whatever the run came to, this is what the ledger says: the answer must agree
 
     def _watch(self) -> None:
         renew_at = time.monotonic() + RENEW_SECONDS
@@ -67,14 +67,16 @@ class LeaseKeeper:
     def _report(self, error: TerminatedError) -> None:
         try:
             self._on_termination(error)
-        except EtlError as failure:
-            log_error("ETL termination not recorded", error=str(failure))
+        except Exception as failure:  # noqa: BLE001 - nobody else would hear of it
+            known = as_etl_error(failure)
+            log_error("ETL termination not recorded", error=str(known), **known.log_fields)
 
     def _renew(self) -> None:
         try:
             self._run_log.renew(self._deadline.last(_CALL_SECONDS))
         except AlreadyRunningError as error:
             self._deadline.cancel(error)
-        except EtlError as error:
+        except Exception as error:  # noqa: BLE001 - nobody else would hear of it
             # The next renewal may do; if none does, the check in the load's transaction tells.
-            log_warning("ETL lease not renewed", error=str(error))
+            known = as_etl_error(error)
+            log_warning("ETL lease not renewed", error=str(known), **known.log_fields)

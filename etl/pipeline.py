@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
 from tenacity import Retrying, retry_if_exception, wait_exponential
@@ -27,16 +26,18 @@ from etl.errors import (
     IncompleteExtractError,
     LoadFailedError,
     StoreUnavailableError,
+    as_etl_error,
 )
 from etl.extract import Extraction, Progress, Tally, extract_events_and_sales
 from etl.guards import check_rejects, check_schema, check_shrink
 from etl.lease import LeaseKeeper
+from etl.ledger_tables import COUNTS
 from etl.logs import LogContext, log_context, log_error, log_info, log_warning
 from etl.postgres import load_postgres
 from etl.postgres import stored_tickets as stored_in_postgres
 from etl.report import RunReport
 from etl.retry import MAX_ATTEMPTS
-from etl.run_log import COUNTS, RejectsNotKeptError, Run, RunLog, run_log_for
+from etl.run_log import Run, RunLog, run_log_for
 from etl.secret_manager import read_secret
 from etl.settings import Settings, read_token
 from etl.stores import LoadResult
@@ -45,6 +46,8 @@ from etl.transform import Summary, fold_events, fold_sales, summarise
 T = TypeVar("T")
 RECORDING_SECONDS = 15.0
 """How long the ledger may take to note how a run ended; less where the run's own time is up."""
+FORGETTING_SECONDS = 5.0
+"""How long a run may wait at its end until what is too old is deleted."""
 _FIRST_PAUSE_SECONDS = 0.2
 _LOAD_FAILED = {"postgres": "Postgres load failed", "bigquery": "BigQuery load failed"}
 
@@ -77,17 +80,17 @@ def run_etl_once(settings: Settings | None = None, options: RunOptions | None = 
         job = _Job(settings, options, run)
         try:
             job.execute()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets one of our errors
-            failure = job.judge(error)
+        except EtlError as failure:
             failure.run_id = run.run_id
             log_error(
                 "ETL job failed",
                 status="failed",
                 code=failure.code,
                 error=str(failure),
-                duration_seconds=job.seconds(),
+                duration_seconds=job.report.duration_seconds,
+                **failure.log_fields,
             )
-            raise failure from None
+            raise
         _log_completed(job.report)
         return job.report
 
@@ -111,43 +114,51 @@ class _Job:
         self._run_log: RunLog = run_log_for(self._engine)
         self._extraction: Extraction | None = None
 
-    def seconds(self) -> float:
-        """Seconds since the run began."""
-        return round(time.perf_counter() - self._started, 3)
-
     @property
     def _tallies(self) -> dict[str, Tally]:
         """What has been read so far, by dataset."""
         return self._extraction.tallies if self._extraction else {}
 
     def execute(self) -> None:
-        """The run, under the lease and with its row in the ledger; a dry run goes without either."""
-        if self._options.dry_run:
-            self._work()
-            return
+        """The run, under the lease and with its row in the ledger; a dry run goes without either.
+
+        Raises the EtlError that the ledger has, too.
+        """
         try:
+            if self._options.dry_run:
+                self._work()
+                return
             # Also where it fails the lease may have been taken: the answer to its COMMIT can get lost.
             self._run_log.start(self._run, self._deadline)
             with LeaseKeeper(self._run_log, self._deadline, self._options.is_terminating, self._record_failure):
                 self._work()
-        except Exception as error:
-            self._record_failure(self.judge(error))
-            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets one of our errors
+            # Judged here and no more: the clock goes on while the ledger is being written.
+            failure = self._judge(error)
+            self.report.duration_seconds = self._seconds()
+            if not self._options.dry_run and self._record_failure(failure):
+                self._forget()
+            raise failure from None
         self._run.status = "success"
-        self._record(self._run)
+        if self._record(self._run):
+            self._forget()
 
-    def judge(self, error: Exception) -> EtlError:
+    def _judge(self, error: Exception) -> EtlError:
         """The error to tell. A store that kept silent until the run's time was up is why that was exceeded."""
         if isinstance(error, StoreUnavailableError) and not self._deadline.left():
             return DeadlineExceededError(str(error), **error.details)
-        return error if isinstance(error, EtlError) else unexpected_error(error)
+        return as_etl_error(error)
+
+    def _seconds(self) -> float:
+        """Seconds since the run began."""
+        return round(time.perf_counter() - self._started, 3)
 
     def _work(self) -> None:
         summary = self._gather()
         self._guard(summary)
         self._load(summary)
         self.report.status = "dry_run" if self._options.dry_run else "success"
-        self.report.duration_seconds = self.seconds()
+        self.report.duration_seconds = self._seconds()
 
     def _gather(self) -> Summary:
         """Read both datasets and fold them."""
@@ -300,18 +311,18 @@ class _Job:
         for name in COUNTS:
             setattr(self._run, name, getattr(self.report, name))
 
-    def _record_failure(self, error: EtlError) -> None:
-        self._record(replace(self._run, status="failed", error_code=error.code, error_text=str(error)))
+    def _record_failure(self, error: EtlError) -> bool:
+        return self._record(replace(self._run, status="failed", error_code=error.code, error_text=str(error)))
 
-    def _record(self, run: Run) -> None:
-        """Write how the run ended, and give the lease back; more than once, if need be.
+    def _record(self, run: Run) -> bool:
+        """Write how the run ended, and give the lease back; more than once, if need be. Whether that was done.
 
         A ledger that can't be written is said in the log: it must not hide the outcome.
         """
         ended = replace(
             run,
             finished_at=datetime.now(UTC),
-            duration_seconds=self.seconds(),
+            duration_seconds=self.report.duration_seconds or self._seconds(),
         )
         rejects = [reject for tally in self._tallies.values() for reject in tally.rejects]
         deadline = self._deadline.last(RECORDING_SECONDS)
@@ -325,13 +336,28 @@ class _Job:
         try:
             # A connection that falls silent must leave time for another one.
             retrying(lambda: self._run_log.finish(ended, rejects, Deadline(deadline.remaining() / 2)))
-        except (StoreUnavailableError, DeadlineExceededError) as error:
-            log_error("ETL run not recorded", error=str(error))
+        except Exception as error:  # noqa: BLE001 - whatever it is
+            failure = as_etl_error(error)
+            log_error("ETL run not recorded", error=str(failure), **failure.log_fields)
+            return False
+        return True
+
+    def _forget(self) -> None:
+        """Delete what is older than ETL_RETENTION_DAYS. The run has ended: whatever comes of this doesn't change it."""
+        try:
+            seconds = self._deadline.bound(FORGETTING_SECONDS)
+        except EtlError:
+            return  # its time is up: the next run does it
+        try:
+            self._run_log.forget(self._settings.etl_retention_days, Deadline(seconds))
+        except Exception as error:  # noqa: BLE001 - whatever it is
+            failure = as_etl_error(error)
+            log_warning("ETL old records not deleted", error=str(failure), **failure.log_fields)
 
 
 def _may_pass(error: BaseException) -> bool:
     """Whether another try may do: a database may just be starting again, but a right or a table stays missing."""
-    if not isinstance(error, (StoreUnavailableError, DeadlineExceededError)) or isinstance(error, RejectsNotKeptError):
+    if not isinstance(error, (StoreUnavailableError, DeadlineExceededError)):
         return False
     return not str(error.details.get("sqlstate")).startswith("42")
 
@@ -356,19 +382,6 @@ def _token(settings: Settings, deadline: Deadline) -> Token:
             raise ConfigurationError(f"the secret {name} {error}") from None
 
     return Token(read, can_renew=True)
-
-
-def unexpected_error(error: Exception) -> EtlError:
-    """An error of ours. Its text may hold anything, so only its type and place are told."""
-    place = "unknown place"
-    trace = error.__traceback__
-    while trace is not None:
-        code = trace.tb_frame.f_code
-        place = f"{Path(code.co_filename).name}:{trace.tb_lineno}"
-        trace = trace.tb_next
-    return EtlError(
-        f"an unexpected {type(error).__name__} at {place}: this is a fault of the program, please report it"
-    )
 
 
 def _log_extracted(extraction: Extraction, report: RunReport) -> None:

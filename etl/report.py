@@ -53,7 +53,7 @@ class RunReport:
         self.event_summary_count = len(summary.events)
         self.daily_sales_count = summary.daily_count
         self.total_tickets = summary.total_tickets
-        self.total_revenue = str(summary.total_revenue)
+        self.total_revenue = f"{summary.total_revenue:f}"
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values, but for Decimals, which go as text."""

@@ -10,29 +10,20 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlalchemy.dialects.postgresql import insert
 
 from etl.database import sqlstate_of, transaction
 from etl.deadline import Deadline
-from etl.errors import AlreadyRunningError, StoreUnavailableError
+from etl.errors import AlreadyRunningError
 from etl.extract import MAX_REJECTS_KEPT, RejectedItem
 from etl.items import CUT
-from etl.postgres import create_tables
+from etl.ledger_tables import DIGEST, JOB_COUNTS, LEASE, REJECTED_RECORDS, RUNS, metadata
+from etl.retention import forget
+from etl.upgrade import upgrade
 
 LEASE_SECONDS = 90
 RENEW_SECONDS = 20
 _LEASE_NAME = "etl"
-
-COUNTS = (
-    "events_count",
-    "sales_count",
-    "duplicates_count",
-    "rejected_count",
-    "undated_count",
-    "event_summary_count",
-    "daily_sales_count",
-)
-"""What report, ledger and log say of a run alike."""
 
 FieldsFound = dict[str, dict[str, str]]
 """Dataset -> field -> the key it was found under."""
@@ -71,10 +62,6 @@ class RunTotals:
     last_success: Run | None
 
 
-class RejectsNotKeptError(StoreUnavailableError):
-    """How the run ended is written, but not what it rejected: a second try could keep that twice."""
-
-
 class RunLog(Protocol):
     """What the pipeline asks of a ledger, wherever it is kept."""
 
@@ -88,7 +75,13 @@ class RunLog(Protocol):
         """Last in the transaction of a load: write the run's row, and raise unless the lease is still this run's."""
 
     def finish(self, run: Run, rejects: Sequence[RejectedItem], deadline: Deadline) -> None:
-        """Give the lease back, write how the run ended, unless that was written before, and what it rejected."""
+        """Give the lease back, write how the run ended, unless that was written before, and what it rejected.
+
+        However often it is asked, the run counts once, and so does each of its rejects.
+        """
+
+    def forget(self, days: int, deadline: Deadline) -> None:
+        """Once the run has ended: delete runs that ended, and rejected records last seen, more than `days` ago."""
 
     def last_runs(self, limit: int, deadline: Deadline) -> list[Run]:
         """The last runs, newest first."""
@@ -97,39 +90,6 @@ class RunLog(Protocol):
         """What the metrics are made of."""
 
 
-metadata = sa.MetaData()
-_TIME = sa.DateTime(timezone=True)
-RUNS = sa.Table(
-    "etl_runs",
-    metadata,
-    sa.Column("run_id", sa.Text, primary_key=True),
-    sa.Column("started_at", _TIME, nullable=False, index=True),
-    sa.Column("trigger", sa.Text, nullable=False),
-    sa.Column("status", sa.Text, nullable=False),
-    sa.Column("finished_at", _TIME),
-    sa.Column("duration_seconds", sa.Double),
-    *(sa.Column(name, sa.BigInteger) for name in COUNTS),
-    *(sa.Column(name, sa.Text) for name in ("postgres_status", "bigquery_status", "error_code", "error_text")),
-    sa.Column("fields_found", JSONB),
-)
-REJECTED_RECORDS = sa.Table(
-    "etl_rejected_records",
-    metadata,
-    sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
-    sa.Column("run_id", sa.Text, nullable=False, index=True),
-    sa.Column("dataset", sa.Text, nullable=False),
-    sa.Column("reason", sa.Text, nullable=False),
-    sa.Column("record", JSONB),
-    sa.Column("record_text", sa.Text),
-)
-LEASE = sa.Table(
-    "etl_lease",
-    metadata,
-    sa.Column("name", sa.Text, primary_key=True),
-    sa.Column("fence", sa.BigInteger, nullable=False),
-    sa.Column("run_id", sa.Text),
-    sa.Column("expires_at", _TIME, nullable=False),
-)
 _CLOCK = sa.func.clock_timestamp()
 _EXPIRY = _CLOCK + sa.text(f"interval '{LEASE_SECONDS} seconds'")
 
@@ -145,8 +105,9 @@ class PostgresRunLog:
 
     def start(self, run: Run, deadline: Deadline) -> None:
         with transaction(self._engine, deadline) as connection:
-            create_tables(connection, metadata)
+            upgrade(connection, metadata)
             self._fence = self._take_lease(connection, run)
+            connection.execute(_CATCH_UP)
             self._bury_dead_runs(connection)
             connection.execute(sa.insert(RUNS).values(**asdict(run)))
 
@@ -171,7 +132,7 @@ class PostgresRunLog:
     @staticmethod
     def _bury_dead_runs(connection: sa.Connection) -> None:
         """Whoever holds the lease knows that every other run that is still `running` is dead."""
-        connection.execute(
+        buried = connection.execute(
             sa.update(RUNS)
             .where(RUNS.c.status == "running")
             .values(
@@ -180,7 +141,9 @@ class PostgresRunLog:
                 error_code="terminated",
                 error_text="its process was killed: it ended without a word, and its lease ran out",
             )
-        )
+        ).rowcount
+        if buried:
+            _count(connection, "failed", buried)
 
     def renew(self, deadline: Deadline) -> None:
         with transaction(self._engine, deadline) as connection:
@@ -203,12 +166,14 @@ class PostgresRunLog:
             connection.execute(sa.update(LEASE).where(*self._is_mine()).values(run_id=None, expires_at=_CLOCK))
             self._owes_rejects = self._write(connection, run) or self._owes_rejects
         if self._owes_rejects and rejects:
+            with transaction(self._engine, deadline) as connection:
+                _keep_rejects(connection, run.run_id, rejects[:MAX_REJECTS_KEPT])
             self._owes_rejects = False
-            try:
-                with transaction(self._engine, deadline) as connection:
-                    _keep_rejects(connection, run.run_id, rejects[:MAX_REJECTS_KEPT])
-            except StoreUnavailableError as error:
-                raise RejectsNotKeptError(str(error), **error.details) from None
+
+    def forget(self, days: int, deadline: Deadline) -> None:
+        if self._fence is None:  # it never began
+            return
+        forget(self._engine, days, deadline)
 
     def last_runs(self, limit: int, deadline: Deadline) -> list[Run]:
         with transaction(self._engine, deadline) as connection:
@@ -221,12 +186,11 @@ class PostgresRunLog:
         with transaction(self._engine, deadline) as connection:
             if not sa.inspect(connection).has_table(RUNS.name):
                 return RunTotals({}, None, None)
-            counts = connection.execute(sa.select(RUNS.c.status, sa.func.count().label("runs")).group_by(RUNS.c.status))
             newest = sa.select(RUNS).order_by(RUNS.c.finished_at.desc()).limit(1)
             last = connection.execute(newest.where(RUNS.c.finished_at.is_not(None))).mappings().first()
             success = connection.execute(newest.where(RUNS.c.status == "success")).mappings().first()
             return RunTotals(
-                {row.status: row.runs for row in counts},
+                _counts(connection),
                 _run(last) if last else None,
                 _run(success) if success else None,
             )
@@ -237,7 +201,10 @@ class PostgresRunLog:
         if run.finished_at is not None:
             values["finished_at"] = _CLOCK
         mine = sa.update(RUNS).where(RUNS.c.run_id == run.run_id, RUNS.c.status == "running")
-        return connection.execute(mine.values(**values)).rowcount > 0
+        is_written = connection.execute(mine.values(**values)).rowcount > 0
+        if is_written and run.status != "running":
+            _count(connection, run.status, 1)
+        return is_written
 
     def _is_mine(self) -> tuple[sa.ColumnElement[bool], ...]:
         return LEASE.c.name == _LEASE_NAME, LEASE.c.fence == self._fence, LEASE.c.run_id.is_not(None)
@@ -253,28 +220,75 @@ def _run(row: Any) -> Run:
     return Run(**{**row, "fields_found": row["fields_found"] or {}})
 
 
-_KEEP = sa.text(
-    f"INSERT INTO {REJECTED_RECORDS.name} (run_id, dataset, reason, record, record_text)"
-    " SELECT r.run_id, r.dataset, r.reason, r.record::jsonb, r.record_text"
-    " FROM json_to_recordset(CAST(:rows AS json))"
-    " AS r(run_id text, dataset text, reason text, record text, record_text text)"
+_CATCH_UP = sa.text(
+    f"INSERT INTO {JOB_COUNTS.name} AS counted (status, runs)"
+    f" SELECT status, count(*) FROM {RUNS.name} WHERE status <> 'running' GROUP BY status"
+    " ON CONFLICT (status) DO UPDATE SET runs = excluded.runs WHERE counted.runs < excluded.runs"
 )
+"""Runs of an earlier version, which counted none."""
+
+
+def _count(connection: sa.Connection, status: str, runs: int) -> None:
+    """Count runs that end, in the transaction that says so in their rows."""
+    counted = insert(JOB_COUNTS).values(status=status, runs=runs)
+    more = {"runs": JOB_COUNTS.c.runs + runs}
+    connection.execute(counted.on_conflict_do_update(index_elements=[JOB_COUNTS.c.status], set_=more))
+
+
+def _counts(connection: sa.Connection) -> dict[str, int]:
+    """Runs by how they ended; while nothing has been counted yet, what `_CATCH_UP` will find."""
+    if sa.inspect(connection).has_table(JOB_COUNTS.name):
+        counted = connection.execute(sa.select(JOB_COUNTS.c.status, JOB_COUNTS.c.runs)).all()
+        if counted:
+            return {row.status: row.runs for row in counted}
+    ended = sa.select(RUNS.c.status, sa.func.count().label("runs")).where(RUNS.c.status != "running")
+    return {row.status: row.runs for row in connection.execute(ended.group_by(RUNS.c.status))}
+
+
+_KEEP = sa.text(
+    f"INSERT INTO {REJECTED_RECORDS.name} AS kept"
+    " (run_id, dataset, reason, record, record_text, digest, first_seen_at, last_seen_at, times_seen)"
+    " SELECT :run_id, dataset, reason, record, record_text, digest, now(), now(), times FROM ("
+    " SELECT DISTINCT ON (digest) *, count(*) OVER (PARTITION BY digest) AS times FROM ("
+    f" SELECT place, dataset, reason, record::jsonb, record_text, {DIGEST} AS digest FROM ("
+    " SELECT place, dataset, reason, record::jsonb, record_text FROM json_to_recordset(CAST(:rows AS json))"
+    " AS r(place int, dataset text, reason text, record text, record_text text)) AS sent) AS told"
+    " ORDER BY digest, place) AS distinct_ones ORDER BY place"
+    " ON CONFLICT (digest) DO UPDATE SET run_id = excluded.run_id, last_seen_at = excluded.last_seen_at,"
+    " times_seen = kept.times_seen + excluded.times_seen WHERE kept.run_id <> excluded.run_id"
+)
+"""A reject that is there already becomes this run's; not a second time, where the first answer was lost."""
+_READ_JSON, _READ_TEXT = sa.text("SELECT CAST(:value AS jsonb)"), sa.text("SELECT CAST(:value AS text)")
 
 
 def _keep_rejects(connection: sa.Connection, run_id: str, rejects: Sequence[RejectedItem]) -> None:
     """Write the rejected records: as jsonb, or as text where jsonb can't hold them (NUL, lone surrogates, 1e999999)."""
-    rows = [{"run_id": run_id, "dataset": r.dataset, "reason": r.reason, **_record(r.text)} for r in rejects]
-    if not _try_to_keep(connection, rows):
-        for row in rows:
-            if not _try_to_keep(connection, [row]):
-                _try_to_keep(connection, [{**row, "record": None, "record_text": row["record"]}])
+    rows = [
+        {"place": place, "dataset": r.dataset, "reason": r.reason, **_record(r.text)} for place, r in enumerate(rejects)
+    ]
+    if not _holds(connection, _KEEP, **_told(run_id, rows)):
+        connection.execute(_KEEP, _told(run_id, [_as_held(connection, row) for row in rows]))
 
 
-def _try_to_keep(connection: sa.Connection, rows: list[dict[str, str | None]]) -> bool:
-    """Whether all of the rows could be written; none is, if jsonb can't hold one of them."""
+def _told(run_id: str, rows: list[dict[str, Any]]) -> dict[str, str]:
+    return {"run_id": run_id, "rows": json.dumps(rows, ensure_ascii=False)}
+
+
+def _as_held(connection: sa.Connection, row: dict[str, Any]) -> dict[str, Any]:
+    """A row with its record in the first form that the database can hold."""
+    if row["record"] is not None and _holds(connection, _READ_JSON, value=row["record"]):
+        return row
+    text: str = row["record_text"] or row["record"]
+    if not _holds(connection, _READ_TEXT, value=text):  # it has another encoding than UTF-8
+        text = text.encode("ascii", "backslashreplace").decode()
+    return {**row, "record": None, "record_text": text}
+
+
+def _holds(connection: sa.Connection, statement: sa.TextClause, **values: Any) -> bool:
+    """Whether the database can hold what it is given; if so, the statement is done."""
     try:
         with connection.begin_nested():
-            connection.execute(_KEEP, {"rows": json.dumps(rows, ensure_ascii=False)})
+            connection.execute(statement, values)
     except sa.exc.DBAPIError as error:
         # Class 22: the data. pg8000 has no exception class of its own for it.
         if (sqlstate_of(error) or "").startswith("22"):
@@ -322,6 +336,9 @@ class MemoryRunLog:
                 self._runs[run.run_id] = run
                 run.finished_at = run.finished_at or datetime.now(UTC)
                 self._counts[run.status] = self._counts.get(run.status, 0) + 1
+
+    def forget(self, days: int, deadline: Deadline) -> None:
+        """Nothing to delete: it keeps the last runs only."""
 
     def last_runs(self, limit: int, deadline: Deadline) -> list[Run]:
         with self._lock:

@@ -46,6 +46,7 @@ class Settings:
     etl_timezone: ZoneInfo = field(default_factory=lambda: ZoneInfo("UTC"))
     etl_max_reject_ratio: float = 0.05
     etl_max_shrink_ratio: float = 0.5
+    etl_retention_days: int = 90
     etl_deadline_seconds: float = 1750.0
     log_level: str = "INFO"
     google_cloud_project: str | None = None
@@ -278,6 +279,7 @@ ENVIRONMENT: dict[str, Callable[[str], Any]] = {
     "ETL_TIMEZONE": _zone,
     "ETL_MAX_REJECT_RATIO": _number(0, 1, "a share"),
     "ETL_MAX_SHRINK_RATIO": _number(0, 1, "a share"),
+    "ETL_RETENTION_DAYS": _whole(1, 36_500),
     "ETL_DEADLINE_SECONDS": _seconds,
     "LOG_LEVEL": _choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", fold=str.upper),
     "GOOGLE_CLOUD_PROJECT": _text,

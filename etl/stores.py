@@ -20,6 +20,9 @@ class ScopeTotals:
     tickets: int
     revenue: Decimal
 
+    def __str__(self) -> str:
+        return f"rows={self.rows}, tickets={self.tickets}, revenue={self.revenue:f}"
+
 
 def expected_totals(summary: Summary) -> list[tuple[Table, ScopeTotals]]:
     """What each table must hold for the scope once the Summary is loaded, whatever the store."""

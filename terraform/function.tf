@@ -29,6 +29,7 @@ locals {
     ETL_TIMEZONE         = var.etl_timezone
     ETL_MAX_REJECT_RATIO = var.etl_max_reject_ratio
     ETL_MAX_SHRINK_RATIO = var.etl_max_shrink_ratio
+    ETL_RETENTION_DAYS   = var.etl_retention_days
     ETL_DEADLINE_SECONDS = local.etl_deadline_seconds
     LOG_LEVEL            = var.log_level
     GOOGLE_CLOUD_PROJECT = var.project_id

@@ -231,6 +231,18 @@ variable "etl_max_shrink_ratio" {
   }
 }
 
+variable "etl_retention_days" {
+  description = "Days that runs and rejected records are kept in the ledger."
+  type        = number
+  default     = 90
+  nullable    = false
+
+  validation {
+    condition     = floor(var.etl_retention_days) == var.etl_retention_days && var.etl_retention_days >= 1 && var.etl_retention_days <= 36500
+    error_message = "etl_retention_days is ${var.etl_retention_days}: write a whole number of days from 1 to 36500."
+  }
+}
+
 variable "log_level" {
   description = "Least severity that is logged. Metrics and alerts are made from INFO and ERROR lines."
   type        = string

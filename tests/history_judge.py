@@ -21,7 +21,7 @@ from datetime import date, datetime
 from decimal import Context, Decimal
 from typing import Any
 
-from etl import postgres, run_log
+from etl import ledger_tables, postgres
 from etl.database import engine_for
 from etl.database_url import parse_database_url
 from etl.errors import EtlError
@@ -65,11 +65,11 @@ class Store:
         self._engine = engine_for(Settings(nest_api_base_url="", database_url=self.url))
         with self._engine.begin() as connection:
             postgres.metadata.create_all(connection)
-            run_log.metadata.create_all(connection)
+            ledger_tables.metadata.create_all(connection)
 
     def reset(self) -> None:
         """Make all tables of the ETL what they are before a history."""
-        names = ", ".join([*postgres.metadata.tables, *run_log.metadata.tables])
+        names = ", ".join([*postgres.metadata.tables, *ledger_tables.metadata.tables])
         self.change(f"TRUNCATE {names}", *EARLIER)
 
     def change(self, *statements: str) -> None:

@@ -1,15 +1,18 @@
 """Plain sales are read as columns, and come out as they do one by one; whatever isn't plain goes the complete way."""
 
 import json
-from datetime import UTC, date, tzinfo
+import random
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta, tzinfo
+from itertools import pairwise
 from typing import Any
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.columns import ColumnReader, SaleColumns, SaleRow, columns_of, row_of
+from etl.columns import ColumnReader, SaleColumns, SaleRow, columns_of, plain_sale_type, row_of
 from etl.items import Batch, ItemDecoder
 from etl.page import read_page
 from etl.records import CANDIDATES, Rejected, SaleItem, sale_reader
@@ -129,6 +132,49 @@ def test_days(zone: tzinfo, text: str, day: date | None) -> None:
     """A day is told by its hour in UTC; where the day changes within that hour, the complete way tells it."""
     rows = as_columns(second_batch([PLAIN], [{**PLAIN, "sale_date": text}]), zone)
     assert (rows[0][1] if rows else None) == day
+
+
+KEYS = {name: name for name in ("event_id", "quantity", "total_amount", "sale_date")} | {"sale_id": "id"}
+
+
+def turns(zone: tzinfo, year: int) -> Iterator[datetime]:
+    """The hours, in UTC, in which the zone's clocks are put forward or back in a year."""
+    january = datetime(year, 1, 1, tzinfo=UTC)
+    days = [january + timedelta(days=day) for day in range(367)]
+    for day, next_day in pairwise(zip(days, [day.astimezone(zone).utcoffset() for day in days], strict=True)):
+        if day[1] != next_day[1]:
+            offsets = [(day[0] + timedelta(hours=hour)).astimezone(zone).utcoffset() for hour in range(25)]
+            yield day[0] + timedelta(hours=next(hour for hour in range(24) if offsets[hour] != offsets[hour + 1]))
+
+
+def wrong_minutes(zone: tzinfo, turn: datetime) -> list[str]:
+    """The minutes around a turn whose day the quick way tells, and tells wrongly."""
+    reader, wrong, plain = ColumnReader(zone), [], plain_sale_type(KEYS)
+    assert plain is not None
+    for minute in (turn + timedelta(minutes=minute) for minute in range(-60, 120)):
+        columns = reader.read([plain(7, "e", 1, 1, minute.strftime("%Y-%m-%dT%H:%M:00Z"))])
+        if columns is not None and columns.days != [minute.astimezone(zone).date()]:
+            wrong.append(minute.isoformat())
+    return wrong
+
+
+def test_clocks_that_go_back_over_midnight() -> None:
+    """St John's put its clocks back at 00:01 until 2011: one minute of the new day, and the old one came again."""
+    st_johns = ZoneInfo("America/St_Johns")
+    hours = [turn for year in range(1987, 2012) for turn in turns(st_johns, year)]
+    assert len(hours) == 50
+    assert [wrong for hour in hours for wrong in wrong_minutes(st_johns, hour)] == []
+
+
+def test_days_around_turns_of_the_clock() -> None:
+    """In every zone of the database, in years at random: each minute's day is the zone's, or the complete way's."""
+    dice, met = random.Random(13), 0
+    for name in sorted(available_timezones()):
+        zone = ZoneInfo(name)
+        for turn in turns(zone, dice.randrange(1900, 2038)):
+            met += 1
+            assert wrong_minutes(zone, turn) == [], name
+    assert met > 100
 
 
 SALE = st.fixed_dictionaries(

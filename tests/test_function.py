@@ -41,7 +41,7 @@ from tests.testbed import (
 )
 
 TABLES = ("event_sales_summary", "daily_ticket_sales")
-LEDGER = ("etl_runs", "etl_lease", "etl_rejected_records")
+LEDGER = ("etl_runs", "etl_job_counts", "etl_lease", "etl_rejected_records")
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 
 

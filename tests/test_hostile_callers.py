@@ -7,11 +7,16 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from datetime import timedelta
+from http.client import HTTPResponse
 from urllib.parse import urlsplit
 
 import pytest
+import sqlalchemy as sa
 
+from etl.ledger_tables import LEASE, metadata
 from tests.function import Function
+from tests.summaries import engine_of
 
 PATIENCE = 30.0
 SLOW_SECONDS = 5.0
@@ -97,6 +102,62 @@ def test_a_hostile_call(function: Function, sent: bytes, statuses: tuple[int, ..
     assert b"Traceback" not in body
     assert b"internal_error" not in body
     assert function.call("GET", "/health").status_code == 200
+
+
+HEALTH = b"GET /health HTTP/1.1\r\nHost: f\r\n\r\n"
+OLD_POST = b"POST / HTTP/1.0\r\nHost: f\r\n"
+STAY = b"Connection: keep-alive\r\n"
+BODY = b'Content-Length: 7\r\n\r\n{"a":1}'
+CONNECTIONS = [
+    pytest.param(POST + BODY, 400, "close", id="a body that is refused"),
+    pytest.param(OLD_POST + STAY + BODY, 400, "close", id="the same, HTTP/1.0, though it would stay"),
+    pytest.param(OLD_POST + BODY, 400, "close", id="the same, HTTP/1.0"),
+    pytest.param(CHUNKED + b'7\r\n{"a":1}\r\n0\r\n\r\n', 400, "close", id="the same in chunks"),
+    pytest.param(POST + b"Expect: 100-continue\r\n" + BODY, 400, "close", id="the same after asking"),
+    pytest.param(POST + b"Content-Length: 200000\r\n\r\n" + b" " * 200_000, 400, "close", id="a large body"),
+    pytest.param(b"POST /nothing HTTP/1.1\r\nHost: f\r\n" + BODY, 404, "close", id="a body for nobody"),
+    pytest.param(b"DELETE / HTTP/1.1\r\nHost: f\r\n" + BODY, 405, "close", id="a method with a body"),
+    pytest.param(b"GET /health HTTP/1.1\r\nHost: f\r\n" + BODY, 200, "close", id="a body that nobody wants"),
+    pytest.param(POST + b"Content-Length: 2\r\n\r\n{}", 500, "keep-alive", id="a body that is read"),
+    pytest.param(b"POST /?a=1 HTTP/1.1\r\nHost: f\r\n\r\n", 400, "keep-alive", id="no body"),
+    pytest.param(b"POST /?a=1 HTTP/1.0\r\n" + STAY + b"\r\n", 400, "keep-alive", id="no body, HTTP/1.0, to stay"),
+    pytest.param(b"GET /health HTTP/1.0\r\n\r\n", 200, "close", id="no body, HTTP/1.0"),
+    pytest.param(HEALTH, 200, "keep-alive", id="as most do"),
+]
+
+
+def check_connection(function: Function, sent: bytes, status: int, connection: str) -> None:
+    """The answer's status and its `Connection`; and the next request on that connection is answered, or is not."""
+    with socket.create_connection(address_of(function), timeout=PATIENCE) as caller:
+        with suppress(ConnectionError):  # it has been refused before its end
+            caller.sendall(sent)
+        answer = HTTPResponse(caller)
+        answer.begin()
+        assert (answer.status, answer.headers["Connection"]) == (status, connection)
+        assert len(answer.read()) == int(answer.headers["Content-Length"])
+        following = b""
+        with suppress(ConnectionError):
+            caller.sendall(HEALTH)
+            following = caller.recv(12)
+    assert following == (b"HTTP/1.1 200" if connection == "keep-alive" else b"")
+
+
+@pytest.mark.parametrize(("sent", "status", "connection"), CONNECTIONS)
+def test_what_an_answer_says_of_its_connection(function: Function, sent: bytes, status: int, connection: str) -> None:
+    """`close` where the connection is read no further, so that nobody sends the next request into it."""
+    check_connection(function, sent, status, connection)
+
+
+def test_a_refused_run_says_so_too(database_url: str) -> None:
+    """Another run holds the lease: 409, and the connection ends."""
+    engine = engine_of(database_url)
+    with engine.begin() as connection:
+        metadata.create_all(connection)
+        held = {"name": "etl", "fence": 1, "run_id": "other", "expires_at": sa.func.now() + timedelta(hours=1)}
+        connection.execute(sa.insert(LEASE).values(**held))
+    engine.dispose()
+    with Function({"NEST_API_BASE_URL": "http://127.0.0.1:1", "DATABASE_URL": database_url}) as function:
+        check_connection(function, POST + b'Content-Length: 15\r\n\r\n{"force": true}', 409, "close")
 
 
 def test_slow_callers(function: Function) -> None:

@@ -1,5 +1,6 @@
 """The thread beside a run: it renews the lease, tells when it is lost, and records a termination."""
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -111,6 +112,43 @@ def test_a_termination_is_recorded_and_ends_the_run(store: PostgresStore) -> Non
     with pytest.raises(TerminatedError), keeper(log, deadline, terminating.is_set, record):
         work()
     assert len(heard) == 1
+
+
+def test_a_termination_is_what_a_run_comes_to_that_fails_after_it() -> None:
+    """The ledger has it already, and the answer says the same."""
+    recorded = threading.Event()
+
+    def work() -> None:
+        assert recorded.wait(5)
+        raise StoreUnavailableError("its connection was cut, too")
+
+    with (
+        pytest.raises(TerminatedError),
+        keeper(MemoryRunLog(), Deadline(20), lambda: True, lambda _: recorded.set()),
+    ):
+        work()
+
+
+class BrokenRunLog(MemoryRunLog):
+    """A ledger with a fault of the program's own."""
+
+    def renew(self, _: Deadline) -> None:
+        raise KeyError("value-77c1")
+
+
+def test_a_renewal_that_fails_unexpectedly_does_not_end_the_thread(caplog: pytest.LogCaptureFixture) -> None:
+    """It is told with its frames, and the next one is tried."""
+    caplog.handler.setFormatter(JsonFormatter())
+    with keeper(BrokenRunLog(), Deadline(20)):
+        wait_for(lambda: caplog.text.count("ETL lease not renewed") >= 2)
+    line = json.loads(caplog.text.splitlines()[0])
+    assert "an unexpected KeyError at etl/lease.py:" in line["error"]
+    assert [frame.split(" ")[-1] for frame in line["frames"]] == [
+        "KeyError:",
+        "LeaseKeeper._renew",
+        "BrokenRunLog.renew",
+    ]
+    assert "value-77c1" not in caplog.text
 
 
 def test_a_ledger_out_of_reach_does_not_end_the_run(caplog: pytest.LogCaptureFixture) -> None:

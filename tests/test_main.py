@@ -1,6 +1,7 @@
 """Routes, parameters and errors of the HTTP function, through the framework's own application."""
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -132,6 +133,16 @@ def test_a_call_that_is_understood(
     assert (answer.status_code, answer.content_type) == (200, "application/json")
     assert (body_of(answer)["dry_run"], body_of(answer)["force"]) == (dry_run, force)
     assert body_of(answer)["status"] == ("dry_run" if dry_run else "success")
+
+
+def test_amounts_are_plain_decimals(configured: Client, upstream: TicketingApi) -> None:
+    """Free tickets come to 0.000000000, wherever an answer names an amount."""
+    upstream.sales = [{"id": 1, "event_id": "event-1"}, {"id": 2, "event_id": "event-2", "price": "0.0000001"}]
+    for query in ("dry_run=true", ""):
+        answer = configured.post("/", query_string=query)
+        assert body_of(answer)["total_revenue"] == "0.000000100"
+        assert re.findall("[0-9]E[+-]?[0-9]", answer.text) == []
+    assert answer.text.count('"revenue": "0.000000100"') == 2
 
 
 @pytest.mark.parametrize(
@@ -277,9 +288,39 @@ def test_a_fault_of_the_program(
         body_of(answer)["detail"],
     )
     assert not [word for word in ("Traceback", "private-3e1") if word in answer.text + output]
+    check_frames(line, "_Job.execute")
+    assert "frames" not in body_of(answer)
     run_id = body_of(answer)["run_id"]
     row = postgres_server.run(f"SELECT status, error_code FROM etl_runs WHERE run_id = '{run_id}'", database)
     assert row == [("failed", "internal_error")]
+
+
+def check_frames(line: dict[str, Any], outermost: str) -> None:
+    """An unexpected error's log line has each frame, from one of the program's on to the one that its message names."""
+    head, *frames = line["frames"]
+    assert re.fullmatch("[A-Za-z]+Error:", head)
+    assert [frame for frame in frames if not re.fullmatch(r"[\w/.<>]+:[0-9]+ [\w.<>]+", frame)] == []
+    assert frames[0].endswith(f" {outermost}")
+    ours = [frame.split(" ")[0] for frame in frames if frame.startswith(("etl/", "main.py:"))]
+    assert f"an unexpected {head[:-1]} at {ours[-1]}: " in line["error"]
+    assert len(ours) > 1
+
+
+def test_a_fault_of_the_program_outside_a_run(
+    configured: Client, postgres_server: EmbeddedPostgres, database_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The routes that only look tell it in the same way (here: a time that is none)."""
+    assert configured.post("/").status_code == 200
+    postgres_server.run(
+        "UPDATE etl_runs SET finished_at = 'infinity'", database_url.partition("@/")[2].partition("?")[0]
+    )
+    capsys.readouterr()
+    answer = configured.get("/metrics")
+    assert (answer.status_code, body_of(answer)["code"]) == (500, "internal_error")
+    (line,) = log_lines(capsys)
+    assert (line["message"], line["error"]) == ("ETL request failed", body_of(answer)["detail"])
+    check_frames(line, "run_etl")
+    assert "infinity" not in str(line)
 
 
 def test_a_deadline_that_passes(configured: Client, upstream: TicketingApi, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,10 @@
 """One run in this process, against real parts: every way in and out that needs no HTTP."""
 
+import asyncio
 import gc
 import json
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -17,11 +19,14 @@ import sqlalchemy as sa
 from google.cloud.bigquery import Client
 
 from etl import run_etl_once
+from etl.api import Api
 from etl.errors import EtlError
 from etl.extract import Tally
 from etl.pipeline import RunOptions
 from etl.report import RunReport
+from etl.run_log import MemoryRunLog
 from etl.settings import ENVIRONMENT, Settings
+from tests.earlier_ledger import run_row
 from tests.faults import acts
 from tests.faults.moments import MOMENTS
 from tests.faults.proxy import Act, FaultProxy, Link, Trap
@@ -523,6 +528,164 @@ def test_the_lease_is_given_back_however_the_ledger_is_reached(
         assert rows == [("failed", code) if code else ("success", None)]
         assert postgres_server.run("SELECT run_id FROM etl_lease", database) == [(None,)]
         assert run(env).status == "success"
+
+
+UNUSABLE = {"id": 5000, "event_id": "event-1", "quantity": "two"}
+COMMITS = [
+    pytest.param(MOMENTS["postgres"]["commit-finish"].pattern, id="that the run has ended"),
+    pytest.param(r"(?s)^commit\n.*INSERT INTO etl_rejected_records", id="what it has rejected"),
+    pytest.param(r"(?s)^commit\n.*DELETE FROM etl_runs", id="what is forgotten"),
+]
+
+
+@pytest.mark.parametrize("commit", COMMITS)
+@pytest.mark.parametrize("act", [acts.lose_answer, acts.cut_request(0.5)], ids=["answer lost", "request cut"])
+def test_nothing_is_counted_twice(
+    upstream: TicketingApi,
+    env: dict[str, str],
+    postgres_server: EmbeddedPostgres,
+    database: str,
+    commit: str,
+    act: Act,
+    logged: Logged,
+) -> None:
+    """The server has committed and the answer is lost, or it never got that far: the next try does the rest."""
+    upstream.sales = [*upstream.sales, UNUSABLE]
+    for number in (1, 2):
+        with FaultProxy(str(postgres_server.socket), PostgresWire) as way:
+            trap = Trap(commit, act)
+            way.set(trap)
+            url = f"postgresql://postgres@127.0.0.1:{way.port}/{database}?sslmode=disable"
+            report = run({**env, "DATABASE_URL": url})
+            assert trap.sprung.is_set()
+        assert (report.status, report.rejected_count) == ("success", 1)
+        counts = postgres_server.run("SELECT status, runs FROM etl_job_counts", database)
+        assert counts == [("success", number)]
+        kept = postgres_server.run("SELECT run_id, times_seen FROM etl_rejected_records", database)
+        assert kept == [(report.run_id, number)]
+    assert logged("ETL run not recorded") == []
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["success", "failure"])
+def test_what_is_too_old_is_deleted_at_a_runs_end(
+    upstream: TicketingApi, env: dict[str, str], postgres_server: EmbeddedPostgres, database: str, fails: bool
+) -> None:
+    """By ETL_RETENTION_DAYS, however the run ends; a dry run deletes nothing."""
+    run(env)
+    for run_id, days_ago in (("r1", 8), ("r2", 6), ("r3", 91)):
+        postgres_server.run(run_row(run_id, days_ago, "failed"), database)
+    there = "SELECT run_id FROM etl_runs WHERE run_id LIKE 'r%' ORDER BY run_id"
+    run({**env, "ETL_RETENTION_DAYS": "7"}, dry_run=True)
+    assert postgres_server.run(there, database) == [("r1",), ("r2",), ("r3",)]
+    upstream.token = "another" if fails else None
+    for setting, left in (({}, [("r1",), ("r2",)]), ({"ETL_RETENTION_DAYS": "7"}, [("r2",)])):
+        if fails:
+            refused({**env, **setting}, "upstream_error")
+        else:
+            run({**env, **setting})
+        assert postgres_server.run(there, database) == left
+
+
+def test_what_can_not_be_deleted_does_not_fail_a_run(
+    env: dict[str, str],
+    postgres_server: EmbeddedPostgres,
+    database: str,
+    monkeypatch: pytest.MonkeyPatch,
+    logged: Logged,
+) -> None:
+    """Its lease is back by then, so that others may run while it waits; the log says what was in the way."""
+    monkeypatch.setattr("etl.pipeline.FORGETTING_SECONDS", 0.5)
+    run(env)
+    logged()
+    with closing(pg8000.native.Connection("postgres", database=database, unix_sock=str(postgres_server.socket))) as c:
+        c.run("BEGIN")
+        c.run("LOCK TABLE etl_rejected_records IN ACCESS EXCLUSIVE MODE")
+        assert run(env).status == "success"
+        (line,) = logged("ETL old records not deleted")
+        assert (line["severity"], "SQLSTATE 57014" in line["error"]) == ("WARNING", True)
+        assert postgres_server.run("SELECT run_id FROM etl_lease", database) == [(None,)]
+    assert postgres_server.run("SELECT status, count(*) FROM etl_runs GROUP BY status", database) == [("success", 2)]
+    run(env)
+    assert logged("ETL old records not deleted") == []
+
+
+def test_a_run_whose_time_is_up_deletes_nothing(
+    upstream: TicketingApi, env: dict[str, str], postgres_server: EmbeddedPostgres, database: str, logged: Logged
+) -> None:
+    """The next one does it: its caller isn't kept waiting."""
+    run(env)
+    postgres_server.run(run_row("r1", 100, "failed"), database)
+    upstream.faults.append(Fault("hang"))
+    refused({**env, "ETL_DEADLINE_SECONDS": "1"}, "deadline_exceeded")
+    assert postgres_server.run("SELECT 1 FROM etl_runs WHERE run_id = 'r1'", database) == [(1,)]
+    assert logged("ETL old records not deleted") == []
+
+
+def test_a_failure_is_judged_once(
+    env: dict[str, str], postgres_server: EmbeddedPostgres, database: str, logged: Logged
+) -> None:
+    """A store fails shortly before the run's time is up, and it is up once that is written: all say the same."""
+    with FaultProxy(str(postgres_server.socket), PostgresWire) as way:
+        url = f"postgresql://postgres@127.0.0.1:{way.port}/{database}?sslmode=disable"
+        late = time.monotonic() + 2.5
+
+        async def be_silent_and_break(link: Link, _: Step) -> None:
+            await asyncio.sleep(late - 0.5 - time.monotonic())
+            link.reset()
+
+        async def be_slow(link: Link, step: Step) -> None:
+            await asyncio.sleep(late + 0.2 - time.monotonic())
+            await link.forward(step.data)
+
+        traps = [Trap(MOMENTS["postgres"]["copy-daily"].pattern, be_silent_and_break), Trap(GIVE_BACK, be_slow)]
+        for trap in traps:
+            way.set(trap)
+        error = refused({**env, "DATABASE_URL": url, "ETL_DEADLINE_SECONDS": "2.5"}, "load_failed")
+        assert all(trap.sprung.is_set() for trap in traps)
+    (line,) = logged("ETL job failed")
+    (row,) = postgres_server.run("SELECT error_code, error_text FROM etl_runs", database)
+    assert row == (line["code"], line["error"]) == (error.code, str(error))
+
+
+def test_an_unexpected_error_in_a_thread_that_fetches_ahead(
+    upstream: TicketingApi, env: dict[str, str], monkeypatch: pytest.MonkeyPatch, logged: Logged
+) -> None:
+    """The log has the frames of the run, and then those of the thread."""
+    fetch_page = Api.fetch_page
+
+    def fail_ahead(api: Api, dataset: Any, request: Any, decoder: Any) -> Any:
+        if threading.current_thread().name.startswith("fetch"):
+            raise KeyError("value-18a2")
+        return fetch_page(api, dataset, request, decoder)
+
+    monkeypatch.setattr(Api, "fetch_page", fail_ahead)
+    upstream.latency_seconds = 0.03
+    error = refused(env, "internal_error")
+    (line,) = logged("ETL job failed")
+    functions = [frame.split(" ")[-1] for frame in line["frames"]]
+    assert functions[:2] == ["KeyError:", "_Job.execute"]
+    assert functions[-3:] == ["_WorkItem.run", "PageStream._fetch", fail_ahead.__qualname__]
+    assert "PageStream._take" in functions
+    assert "an unexpected KeyError at etl/page_stream.py:" in str(error)
+    assert "value-18a2" not in str(line)
+
+
+class BrokenRunLog(MemoryRunLog):
+    """A ledger with a fault of the program's own."""
+
+    def finish(self, *_: object) -> None:
+        raise KeyError("value-60f3")
+
+
+def test_a_run_that_can_not_be_recorded_for_an_unexpected_reason(
+    env: dict[str, str], monkeypatch: pytest.MonkeyPatch, logged: Logged
+) -> None:
+    """It comes to what it came to, and the log tells where the ledger's fault is."""
+    monkeypatch.setattr("etl.pipeline.run_log_for", lambda _: BrokenRunLog())
+    assert run(env).status == "success"
+    (line,) = logged("ETL run not recorded")
+    assert line["frames"][-1].endswith(" BrokenRunLog.finish")
+    assert "value-60f3" not in str(line)
 
 
 REFUSE = (

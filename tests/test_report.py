@@ -5,10 +5,12 @@ from collections import Counter
 from datetime import UTC, datetime
 from decimal import Decimal
 
+import pytest
+
 from etl.extract import Tally
 from etl.records import MISSING, SENT, UNREADABLE
 from etl.report import RunReport
-from etl.stores import LoadResult, ScopeTotals, TableChanges
+from etl.stores import LoadResult, ScopeTotals, TableChanges, expected_totals
 from etl.transform import fold_sales, summarise
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
@@ -53,6 +55,23 @@ def test_counts_of_half_a_run() -> None:
     assert (report.events_count, report.sales_count, report.undated_count, report.rejected_count) == (9, 0, 0, 1)
     report.add_tallies({})
     assert (report.events_count, report.completeness) == (0, {})
+
+
+@pytest.mark.parametrize(
+    ("nano", "shown"),
+    [
+        pytest.param(0, "0.000000000", id="nothing"),
+        pytest.param(100, "0.000000100", id="little"),
+        pytest.param(-(10**30), "-1000000000000000000000.000000000", id="much, paid back"),
+    ],
+)
+def test_amounts_are_plain_decimals(nano: int, shown: str) -> None:
+    """Never 0E-9, in the report and where an error names what a table holds."""
+    summary = summarise({"a": "A"}, fold_sales([("a", NOW.date(), 1, nano)]), NOW)
+    report = RunReport("run-1", "http")
+    report.add_summary(summary)
+    assert report.total_revenue == shown
+    assert [str(totals) for _, totals in expected_totals(summary)] == [f"rows=1, tickets=1, revenue={shown}"] * 2
 
 
 def test_json() -> None:

@@ -16,7 +16,9 @@ from etl.deadline import Deadline
 from etl.errors import AlreadyRunningError, StoreUnavailableError
 from etl.extract import MAX_REJECTS_KEPT, RejectedItem
 from etl.items import CUT, MAX_RECORD_CHARACTERS
-from etl.run_log import MemoryRunLog, PostgresRunLog, RejectsNotKeptError, Run, RunLog, RunTotals, run_log_for
+from etl.run_log import MemoryRunLog, PostgresRunLog, Run, RunLog, RunTotals, run_log_for
+from tests.earlier_ledger import run_row
+from tests.sandbox.postgres import EmbeddedPostgres
 from tests.summaries import MORNING, PostgresStore, rows_of, summary_of
 
 LEASE = "SELECT fence, run_id, round(extract(epoch FROM expires_at - clock_timestamp())) FROM etl_lease"
@@ -139,8 +141,14 @@ def test_starts_at_once_on_an_empty_database(store: PostgresStore) -> None:
     with ThreadPoolExecutor(5) as threads:
         told = {*threads.map(start, runs)}
     assert len(told) == 1
-    assert store.run(LEASE) == [(1, told.pop(), 90)]
-    assert sorted(store.tables()) == ["etl_lease", "etl_rejected_records", "etl_run_log", "etl_runs"]
+    assert [row[:2] for row in store.run(LEASE)] == [(1, told.pop())]
+    assert sorted(store.tables()) == [
+        "etl_job_counts",
+        "etl_lease",
+        "etl_rejected_records",
+        "etl_run_log",
+        "etl_runs",
+    ]
 
 
 def test_a_lease_is_renewed_and_given_back(store: PostgresStore) -> None:
@@ -260,24 +268,116 @@ def test_a_thousand_rejects_are_kept(store: PostgresStore) -> None:
     assert store.run("SELECT rejected_count FROM etl_runs") == [(1005,)]
 
 
-def test_rejects_that_cannot_be_kept_are_told_and_tried_once(store: PostgresStore) -> None:
-    """The run's end is written all the same. After a try that came to nothing the rejects are still to be kept."""
-    log, rejects = started(store, run := run_of("r1")), [RejectedItem("events", "reason", "7", "{}")]
-    store.run("ALTER TABLE etl_rejected_records RENAME TO elsewhere")
-    with pytest.raises(RejectsNotKeptError, match="42P01"):
-        log.finish(ended(run), rejects, soon())
-    assert statuses(store) == {"r1": ("success", None)}
-    store.run("ALTER TABLE elsewhere RENAME TO etl_rejected_records")
-    log.finish(ended(run), rejects, soon())
-    assert store.run("SELECT count(*) FROM etl_rejected_records") == [(0,)]
+SEEN = """SELECT dataset, reason, record, run_id, times_seen, first_seen_at < last_seen_at
+          FROM etl_rejected_records ORDER BY id"""
 
-    log = started(store, run := run_of("r2"))
-    store.run("ALTER TABLE etl_runs RENAME TO elsewhere")
-    with pytest.raises(StoreUnavailableError, match="42P01"):
-        log.finish(ended(run), rejects, soon())
-    store.run("ALTER TABLE elsewhere RENAME TO etl_runs")
-    log.finish(ended(run), rejects, soon())
-    assert store.run("SELECT run_id FROM etl_rejected_records") == [("r2",)]
+
+def test_a_reject_is_kept_once(store: PostgresStore) -> None:
+    """Whoever sees it again makes it its own, and counts it; another dataset, reason or record is another reject."""
+    others = [("events", "reason", "1"), ("ticket_sales", "another", "1"), ("ticket_sales", "reason", '"1"')]
+    texts = ['{"id": 7, "n": 1}', '{"n": 1.0, "id": 7}', '{"n":1,   "id":7}', '{"id": 7, "n": 1}']
+    same = [RejectedItem("ticket_sales", "reason", None, text) for text in texts]
+    rejects = [*same, *(RejectedItem(*other[:2], None, other[2]) for other in others)]
+    for run_id, seen in (("r1", rejects), ("r2", same[:1]), ("r3", [rejects[4]])):
+        started(store, run := run_of(run_id)).finish(ended(run), seen, soon())
+    assert store.run(SEEN) == [
+        ("ticket_sales", "reason", {"n": 1, "id": 7}, "r2", 4, True),
+        ("ticket_sales", "reason", {"n": 1.0, "id": 7}, "r1", 1, False),
+        ("events", "reason", 1, "r3", 2, True),
+        ("ticket_sales", "another", 1, "r1", 1, False),
+        ("ticket_sales", "reason", "1", "r1", 1, False),
+    ]
+
+
+def test_what_jsonb_cannot_hold_is_kept_once_too(store: PostgresStore) -> None:
+    """Beside what it can hold, run for run."""
+    rejects = [RejectedItem("ticket_sales", "reason", None, text) for text in (NUL, "{}", HUGE, NUL)]
+    for run_id in ("r1", "r2"):
+        started(store, run := run_of(run_id)).finish(ended(run), rejects, soon())
+    kept = "SELECT coalesce(record::text, record_text), run_id, times_seen FROM etl_rejected_records ORDER BY id"
+    assert store.run(kept) == [(NUL, "r2", 4), ("{}", "r2", 2), (HUGE, "r2", 2)]
+
+
+def test_a_database_of_another_encoding_keeps_what_it_can_hold(postgres_server: EmbeddedPostgres) -> None:
+    """As it was sent, and the rest with escapes; nothing is lost."""
+    name = "latin 1"
+    postgres_server.run(f"CREATE DATABASE \"{name}\" ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+    postgres_server.run(f"ALTER DATABASE \"{name}\" SET client_encoding TO 'UTF8'")
+    texts = ['{"name": "Aïda"}', '{"name": "🎟"}', '{"name": "\\ud83c\\udf9f"}']
+    rejects = [RejectedItem("events", "reason", None, text) for text in texts]
+    with PostgresStore(postgres_server.url(name)) as store:
+        for run_id in ("r1", "r2"):
+            started(store, run := run_of(run_id)).finish(ended(run), rejects, soon())
+        kept = store.run("SELECT record, record_text, times_seen FROM etl_rejected_records ORDER BY id")
+    assert kept == [({"name": "Aïda"}, None, 2), (None, '{"name": "\\U0001f39f"}', 2), (None, texts[2], 2)]
+    postgres_server.drop_database(name)
+
+
+COUNTS = "SELECT status, runs FROM etl_job_counts ORDER BY status"
+
+
+def test_runs_are_counted_when_they_end(store: PostgresStore) -> None:
+    """Once each, however often their end is told; a killed one when it is buried; and none that is deleted is lost."""
+    log = started(store, run := run_of("r1"))
+    assert store.run(COUNTS) == []
+    with transaction(store.engine, soon()) as connection:
+        log.seal(connection, replace(run, postgres_status="success"))
+    assert store.run(COUNTS) == []
+    for status in ("success", "success", "failed"):
+        log.finish(ended(run, status), [], soon())
+    dead = started(store, dead_run := run_of("r2"))
+    store.run(EXPIRE)
+    log = started(store, run := run_of("r3"))
+    assert store.run(COUNTS) == [("failed", 1), ("success", 1)]
+    dead.finish(ended(dead_run), [], soon())
+    log.finish(ended(run, "failed"), [], soon())
+    store.run("DELETE FROM etl_runs")
+    assert store.run(COUNTS) == [("failed", 2), ("success", 1)]
+    assert log.totals(soon()) == RunTotals({"failed": 2, "success": 1}, None, None)
+    started(store, run_of("r4"))
+    assert store.run(COUNTS) == [("failed", 2), ("success", 1)]
+
+
+def test_runs_that_an_earlier_version_ended_in_between_count_too(store: PostgresStore) -> None:
+    """As after a way back to it and forth again: the next run makes up for them, and for none twice."""
+    started(store, run := run_of("r1")).finish(ended(run), [], soon())
+    for run_id in ("r2", "r3"):
+        store.run(run_row(run_id, 1, "success"))
+    for run_id in ("r4", "r5"):
+        started(store, run := run_of(run_id)).finish(ended(run, "failed"), [], soon())
+    assert store.run(COUNTS) == [("failed", 2), ("success", 3)]
+
+
+def test_a_run_that_never_began_forgets_nothing(store: PostgresStore) -> None:
+    """It was refused: whoever holds the lease does it."""
+    log = started(store, run := run_of("r1"))
+    log.finish(ended(run, "failed"), [], soon())
+    started(store, run_of("r2"))
+    refused = PostgresRunLog(store.engine)
+    with pytest.raises(AlreadyRunningError):
+        refused.start(run_of("r3"), soon())
+    store.run("UPDATE etl_runs SET started_at = '2020-01-01', finished_at = '2020-01-01' WHERE run_id = 'r1'")
+    refused.forget(1, soon())
+    assert statuses(store).keys() == {"r1", "r2"}
+    log.forget(1, soon())
+    assert statuses(store).keys() == {"r2"}
+
+
+def test_rejects_that_cannot_be_kept_are_told_and_tried_again(store: PostgresStore) -> None:
+    """The run's end is written all the same, and counted once; what could not be kept is kept by the next try."""
+    rejects = [RejectedItem("events", "reason", "7", "{}")]
+    for run_id, table in (("r1", "etl_rejected_records"), ("r2", "etl_runs")):
+        log = started(store, run := run_of(run_id))
+        store.run(f"ALTER TABLE {table} RENAME TO elsewhere")
+        with pytest.raises(StoreUnavailableError, match="42P01"):
+            log.finish(ended(run), rejects, soon())
+        store.run(f"ALTER TABLE elsewhere RENAME TO {table}")
+        for _ in range(2):
+            log.finish(ended(run), rejects, soon())
+        assert statuses(store)[run_id] == ("success", None)
+        assert store.run("SELECT run_id FROM etl_rejected_records") == [(run_id,)]
+    assert store.run("SELECT times_seen FROM etl_rejected_records") == [(2,)]
+    assert store.run("SELECT status, runs FROM etl_job_counts") == [("success", 2)]
 
 
 def test_times_are_in_utc_whatever_the_database_says(store: PostgresStore) -> None:

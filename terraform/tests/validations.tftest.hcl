@@ -34,6 +34,7 @@ run "what_is_wrong_by_itself" {
     etl_timezone                       = "GMT+1"
     etl_max_reject_ratio               = 5
     etl_max_shrink_ratio               = -0.1
+    etl_retention_days                 = 0.5
     log_level                          = "WARNING"
     function_memory                    = "64Mi"
     function_cpu                       = "3"
@@ -67,7 +68,7 @@ run "what_is_wrong_by_itself" {
     var.project_id, var.region, var.prefix, var.labels,
     var.nest_api_page_size, var.nest_api_concurrency, var.nest_api_max_pages, var.nest_api_timeout_seconds, var.nest_api_link_origins,
     var.nest_api_token_source, var.nest_api_token_write_version, var.nest_api_token_read_version,
-    var.etl_timezone, var.etl_max_reject_ratio, var.etl_max_shrink_ratio, var.log_level,
+    var.etl_timezone, var.etl_max_reject_ratio, var.etl_max_shrink_ratio, var.etl_retention_days, var.log_level,
     var.function_memory, var.function_cpu, var.function_ingress, var.invokers, var.source_retention_days,
     var.etl_cron, var.scheduler_time_zone, var.scheduler_attempt_deadline_seconds, var.scheduler_retry_count,
     var.existing_instance_connection_name, var.database_name, var.database_version, var.database_tier, var.database_disk_limit_gb,

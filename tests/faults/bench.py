@@ -143,6 +143,16 @@ class Bench:
             return {}
         return {row["run_id"]: row for (row,) in self.bed.sql("SELECT to_jsonb(r) FROM etl_runs r")}
 
+    def miscounted(self) -> list[tuple[Any, ...]]:
+        """Status, runs that are counted, and runs that the ledger has, where these differ."""
+        if not self.bed.sql("SELECT to_regclass('etl_job_counts')")[0][0]:
+            return []
+        return self.bed.sql(
+            "WITH r AS (SELECT status, count(*) AS runs FROM etl_runs WHERE status <> 'running' GROUP BY status)"
+            " SELECT status, c.runs, r.runs FROM etl_job_counts c FULL JOIN r USING (status)"
+            " WHERE c.runs IS DISTINCT FROM r.runs"
+        )
+
     def lease_holder(self) -> str | None:
         """The run that holds the lease."""
         if not self.bed.sql("SELECT to_regclass('etl_lease')")[0][0]:

@@ -65,7 +65,7 @@ def check_end(play: Play, _: Watch) -> Iterator[str]:
 
 
 def check_ledger(play: Play, _: Watch) -> Iterator[str]:
-    """(d) Each run that answered stands in the ledger as it answered."""
+    """(d) Each run that answered stands in the ledger as it answered, and each that has ended is counted once."""
     ledger = play.bench.ledger()
     for answered in play.answers:
         run_id, code = answered.body.get("run_id"), answered.body.get("code")
@@ -82,6 +82,8 @@ def check_ledger(play: Play, _: Watch) -> Iterator[str]:
         elif (row["status"], row["error_code"]) != (("failed", code) if code else ("success", None)):
             said = f"{row['status']} {row['error_code'] or ''}"
             yield f"run {run_id} answered {code or 'success'}, and the ledger says {said.strip()}"
+    for status, counted, there in play.bench.miscounted():
+        yield f"{counted} runs are counted as {status}, and the ledger has {there}"
 
 
 def check_time(play: Play, _: Watch) -> Iterator[str]:

@@ -17,9 +17,10 @@ class Moment:
     first_run: bool | None = None
 
 
-_LOAD = r"(?s)^commit\n.*FOR UPDATE"
+_LOAD = r"(?s)^commit\n.*SELECT etl_lease\.fence.*FOR UPDATE"
 _START = r"(?s)^commit\n.*INSERT INTO etl_lease"
 _FINISH = r"(?s)^commit\n.*UPDATE etl_lease SET run_id"
+_FORGET = r"(?s)^commit\n.*DELETE FROM etl_runs"
 _JOB = r"^POST /bigquery/v2/projects/[^/]+/jobs\?"
 _ID = "etl_staging_"
 
@@ -28,10 +29,11 @@ POSTGRES = {
     "create-tables": Moment("postgres", r"CREATE TABLE daily_ticket_sales", first_run=True),
     "connect": Moment("postgres", r"^connect$"),
     "lease": Moment("postgres", r"^INSERT INTO etl_lease"),
+    "catch-up": Moment("postgres", r"(?s)^INSERT INTO etl_job_counts.*SELECT status"),
     "bury": Moment("postgres", r"^UPDATE etl_runs .*error_code=.*WHERE etl_runs.status"),
     "ledger-row": Moment("postgres", r"^INSERT INTO etl_runs"),
     "commit-start": Moment("postgres", _START),
-    "guard-ledger": Moment("postgres", r"^SELECT etl_runs.status, count"),
+    "guard-ledger": Moment("postgres", r"^SELECT etl_job_counts\.status"),
     "guard-tickets": Moment("postgres", r"^SELECT sum\(event_sales_summary", first_run=False),
     "stage-summary": Moment("postgres", r"^CREATE TEMPORARY TABLE etl_staging_event"),
     "copy-summary": Moment("postgres", r"^COPY etl_staging_event"),
@@ -49,7 +51,10 @@ POSTGRES = {
     "commit-load": Moment("postgres", _LOAD),
     "renew": Moment("postgres", r"^UPDATE etl_lease SET expires_at"),
     "give-back": Moment("postgres", r"^UPDATE etl_lease SET run_id"),
+    "count": Moment("postgres", r"(?s)^INSERT INTO etl_job_counts.*VALUES"),
     "commit-finish": Moment("postgres", _FINISH),
+    "forget": Moment("postgres", r"^DELETE FROM etl_runs"),
+    "commit-forget": Moment("postgres", _FORGET),
 }
 BIGQUERY = {
     "look-dataset": Moment("bigquery", r"^GET .*/datasets/[^/]+\?", first_run=True),

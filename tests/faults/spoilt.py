@@ -169,6 +169,10 @@ SPOILT: dict[str, tuple[Spoil, str]] = {
         answered(body={"run_id": "r0"}),
         "run r0 answered success, and the ledger has never heard of it",
     ),
+    "a run that is counted twice": (
+        sql("UPDATE etl_job_counts SET runs = runs + 1", "UPDATE etl_job_counts SET runs = runs - 1"),
+        "runs are counted as success, and the ledger has",
+    ),
     "a lease that is kept": (
         sql("UPDATE etl_lease SET run_id = '{run}'", "UPDATE etl_lease SET run_id = NULL"),
         "has answered, and still holds the lease",
