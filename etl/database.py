@@ -24,6 +24,10 @@ _GRACE_SECONDS = 1.0
 _CONNECT_SECONDS = 30.0
 _IDLE_SECONDS = 2.0
 """How long a connection from the pool may take to say that it still lives."""
+_STARTUP = {"client_encoding": "UTF8"}
+"""Without it the driver speaks the database's own encoding, and can't send what that one lacks."""
+_HOLDS_ALL = ("UTF8", "SQL_ASCII")
+"""Encodings in which a database stores whatever it is sent."""
 _engines: dict[tuple[object, ...], sa.Engine] = {}
 _lock = threading.Lock()
 
@@ -64,7 +68,7 @@ def _make_engine(settings: Settings) -> sa.Engine:
     else:
         from etl.cloud_sql import connection_maker
 
-        connect = connection_maker(settings)
+        connect = connection_maker(settings, _STARTUP)
         engine = sa.create_engine(f"{DRIVER}://", creator=lambda: connect(_bounded(_CONNECT_SECONDS)), **pool)
     # The driver keeps its time-out to connect for every later read.
     sa.event.listen(engine, "connect", lambda connection, _: bound_silence(connection, _IDLE_SECONDS))
@@ -110,6 +114,7 @@ def _direct_engine(url: DatabaseUrl, pool: dict[str, Any]) -> sa.Engine:
             "tcp_keepalive": True,
             "application_name": url.application_name,
             "ssl_context": _ssl_context(url),
+            "startup_params": _STARTUP,
             **({"unix_sock": url.unix_sock} if url.unix_sock else {}),
         },
         **pool,
@@ -175,6 +180,19 @@ def transaction(engine: sa.Engine, deadline: Deadline) -> Iterator[sa.Connection
                 bound_silence(driver_connection, _IDLE_SECONDS)
 
 
+def encoding_of(connection: sa.Connection) -> str:
+    """The database's encoding, by PostgreSQL's name for it."""
+    driver_connection: Any = connection.connection.driver_connection
+    return str(driver_connection.parameter_statuses["server_encoding"])
+
+
+def storable(connection: sa.Connection, text: str) -> str:
+    """The text as any database can hold it: in an encoding that may lack some of it, all but ASCII as escapes."""
+    if encoding_of(connection) in _HOLDS_ALL:
+        return text
+    return text.encode("ascii", "backslashreplace").decode()
+
+
 def _milliseconds(seconds: float) -> str:
     return f"{max(int(seconds * 1000), 1)}ms"
 
@@ -197,7 +215,11 @@ _HINTS: dict[str, str] = {
     "and DELETE on tables that others made",
     "53": "the server is out of disk, memory or connections",
     "57014": "the statement took longer than the run had left",
+    "22001": "an existing table's column is too narrow for the text",
     "22003": "an existing table's column is too narrow for the sum",
+    "22021": "the database, in the encoding SQL_ASCII, holds a text that isn't UTF-8: correct it there",
+    "22P05": "the database's encoding lacks that character: create a database with ENCODING 'UTF8' TEMPLATE template0, "
+    "and move the tables there",
     "25006": "the server is read-only: check that it isn't a replica",
 }
 

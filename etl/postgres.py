@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from functools import lru_cache
@@ -9,8 +10,9 @@ from itertools import islice
 from typing import Any
 
 import sqlalchemy as sa
+from pg8000.exceptions import Error as DriverError
 
-from etl.database import transaction
+from etl.database import explain, sqlstate_of, transaction
 from etl.deadline import Deadline
 from etl.errors import EtlError, StoreUnavailableError
 from etl.logs import log_warning
@@ -20,6 +22,7 @@ from etl.transform import Summary
 
 _CHUNK_ROWS = 500
 """Some 20 KiB of daily rows; 5 MB where each event's name is as long as it may be."""
+_UNTRANSLATABLE = "22P05"
 _CREATE_LOCK = 0x7665726974  # "verit": two first runs at once must not both create the tables
 _TYPES: dict[ColumnType, sa.types.TypeEngine[Any]] = {
     ColumnType.TEXT: sa.Text(),
@@ -111,6 +114,10 @@ def _stage(connection: sa.Connection, table: Table, summary: Summary, deadline: 
         # The server still waits for the rest of the rows: a rollback would fail, and hide why.
         connection.invalidate()
         raise
+    except DriverError as error:
+        if (state := sqlstate_of(error)) != _UNTRANSLATABLE:
+            raise
+        raise StoreUnavailableError(_with_place(explain(error), table, summary), sqlstate=state) from None
     finally:
         cursor.close()
     connection.exec_driver_sql(f"ANALYZE {staging}")
@@ -134,6 +141,20 @@ _COPY_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\
 def _copy_text(value: str | None) -> str:
     """A value in COPY's text format. Cached: an event's id stands in each of its rows."""
     return "\\N" if value is None else value.translate(_COPY_ESCAPES)
+
+
+def _with_place(refusal: str, table: Table, summary: Summary) -> str:
+    """What the server says of a character that the database's encoding lacks, and where that stands.
+
+    The server tells its bytes only.
+    """
+    character = bytes.fromhex("".join(re.findall(r"\b0x([0-9a-f]{2})\b", refusal))).decode(errors="replace")
+    for row in table.rows(summary):
+        for name, value in zip(table.names, row, strict=True):
+            if character and character in (value or ""):
+                point = f"U+{ord(character):04X}"
+                return f"{refusal}. It is {character!r} ({point}), in {table.name}.{name} of the event {row[0]!r:.200}"
+    return refusal
 
 
 def _keep_names(connection: sa.Connection) -> None:

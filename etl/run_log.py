@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
-from etl.database import sqlstate_of, transaction
+from etl.database import sqlstate_of, storable, transaction
 from etl.deadline import Deadline
 from etl.errors import AlreadyRunningError, StoreUnavailableError
 from etl.extract import MAX_REJECTS_KEPT, RejectedItem
@@ -234,6 +234,8 @@ class PostgresRunLog:
     def _write(self, connection: sa.Connection, run: Run) -> bool:
         """Whether the row was still this runner's to write."""
         values = {name: value for name, value in asdict(run).items() if name != "run_id"}
+        if run.error_text is not None:
+            values["error_text"] = storable(connection, run.error_text)
         if run.finished_at is not None:
             values["finished_at"] = _CLOCK
         mine = sa.update(RUNS).where(RUNS.c.run_id == run.run_id, RUNS.c.status == "running")
@@ -262,12 +264,16 @@ _KEEP = sa.text(
 
 
 def _keep_rejects(connection: sa.Connection, run_id: str, rejects: Sequence[RejectedItem]) -> None:
-    """Write the rejected records: as jsonb, or as text where jsonb can't hold them (NUL, lone surrogates, 1e999999)."""
+    """Write the rejected records: as jsonb, or as text where jsonb can't hold them.
+
+    It can't hold NUL, lone surrogates, 1e999999, and what the database's encoding lacks.
+    """
     rows = [{"run_id": run_id, "dataset": r.dataset, "reason": r.reason, **_record(r.text)} for r in rejects]
     if not _try_to_keep(connection, rows):
         for row in rows:
             if not _try_to_keep(connection, [row]):
-                _try_to_keep(connection, [{**row, "record": None, "record_text": row["record"]}])
+                text = row["record"] or row["record_text"] or ""
+                _try_to_keep(connection, [{**row, "record": None, "record_text": storable(connection, text)}])
 
 
 def _try_to_keep(connection: sa.Connection, rows: list[dict[str, str | None]]) -> bool:

@@ -110,7 +110,12 @@ class PostgresStore(_Reader):
         self.settings = Settings("http://upstream", database_url=replace(login, user=user or login.user))
         self.engine = engine_for(self.settings)
         self.name = login.database
-        self._reader = pg8000.native.Connection("postgres", database=self.name, unix_sock=login.unix_sock)
+        self._reader = pg8000.native.Connection(
+            "postgres",
+            database=self.name,
+            unix_sock=login.unix_sock,
+            startup_params={"client_encoding": "UTF8"},
+        )
 
     def __enter__(self) -> Self:
         return self
