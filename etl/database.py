@@ -74,25 +74,33 @@ def _make_engine(settings: Settings) -> sa.Engine:
     sa.event.listen(engine, "connect", lambda connection, _: bound_silence(connection, _IDLE_SECONDS))
     for step in ("before_cursor_execute", "commit"):
         sa.event.listen(engine, step, _bound_statement)
-    _bound_ping(engine.dialect)
+    _ask_pooled(engine.dialect)
     return engine
 
 
-def _bound_ping(dialect: sa.Dialect) -> None:
-    """A pooled connection that has died in silence must leave time for a new one."""
-    ping = dialect.do_ping
+def _ask_pooled(dialect: sa.Dialect) -> None:
+    """Replace the ping of a pooled connection: it is bounded, and asks for more than a sign of life.
 
-    def ping_in_time(dbapi_connection: Any) -> bool:
+    A connection that has died in silence must leave time for a new one. One to a server that became read-only, as a
+    fail-over's old primary, would fail each run: it is dropped, as a dead one is. What the answer says holds for the
+    transaction, which begins with it.
+    """
+
+    def ask(dbapi_connection: Any) -> bool:
         deadline = current()
         bound_silence(
             dbapi_connection, min(_IDLE_SECONDS, max(deadline.left() / 2, 0.1) if deadline else _IDLE_SECONDS)
         )
+        cursor = dbapi_connection.cursor()
         try:
-            return ping(dbapi_connection)
+            cursor.execute("SHOW transaction_read_only")
+            return bool(cursor.fetchone()[0] == "off")
         except TimeoutError:  # no error of the driver's: SQLAlchemy wouldn't take the connection for a dead one
             return False
+        finally:
+            cursor.close()
 
-    dialect.do_ping = ping_in_time  # type: ignore[method-assign]
+    dialect.do_ping = ask  # type: ignore[method-assign]
 
 
 def _bounded(seconds: float) -> float:
@@ -220,7 +228,7 @@ _HINTS: dict[str, str] = {
     "22021": "the database, in the encoding SQL_ASCII, holds a text that isn't UTF-8: correct it there",
     "22P05": "the database's encoding lacks that character: create a database with ENCODING 'UTF8' TEMPLATE template0, "
     "and move the tables there",
-    "25006": "the server is read-only: check that it isn't a replica",
+    "25006": "the server is read-only: check that it isn't a replica, and its disk not full",
 }
 
 
