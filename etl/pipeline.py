@@ -32,7 +32,7 @@ from etl.extract import Extraction, Progress, Tally, extract_events_and_sales
 from etl.guards import check_rejects, check_schema, check_shrink
 from etl.lease import LeaseKeeper
 from etl.logs import LogContext, log_context, log_error, log_info, log_warning
-from etl.postgres import load_postgres
+from etl.postgres import check_tables, load_postgres
 from etl.postgres import stored_tickets as stored_in_postgres
 from etl.report import RunReport
 from etl.retry import MAX_ATTEMPTS
@@ -143,6 +143,8 @@ class _Job:
         return error if isinstance(error, EtlError) else unexpected_error(error)
 
     def _work(self) -> None:
+        if self._engine is not None:
+            check_tables(self._engine, self._deadline)
         summary = self._gather()
         self._guard(summary)
         self._load(summary)
