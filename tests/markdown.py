@@ -17,3 +17,9 @@ def table(document: Path, *header: str) -> list[tuple[str, ...]]:
 def code(cell: str) -> list[str]:
     """What stands in backquotes."""
     return re.findall(r"`([^`]+)`", cell)
+
+
+def queries(document: Path) -> dict[str, str]:
+    """The blocks of SQL, by the table that their first line names."""
+    blocks = re.findall(r"^```sql\n-- (\w+)\n(.*?)^```", document.read_text(), re.MULTILINE | re.DOTALL)
+    return dict(blocks)

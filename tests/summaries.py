@@ -200,7 +200,8 @@ class BigQueryStore(_Reader):
 
     def run(self, sql: str) -> Rows:
         """Any statement; `{}` stands for the dataset."""
-        return [tuple(row.values()) for row in self.client.query_and_wait(sql.format(self.dataset), wait_timeout=30)]
+        job = self.client.query(sql.format(self.dataset), timeout=30, job_retry=None)
+        return [tuple(row.values()) for row in job.result(timeout=30, job_retry=None)]
 
     def _select(self, table: str) -> Rows:
         try:

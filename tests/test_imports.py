@@ -99,7 +99,8 @@ def test_pure_modules(module: str, allowed: set[str]) -> None:
 LAYERS = (
     {"main", "__main__"},
     {"pipeline", "report", "guards", "lease", "metrics"},
-    {"extract", "page_stream", "transform", "postgres", "bigquery", "bigquery_sql", "run_log", "stores"},
+    {"extract", "page_stream", "transform", "postgres", "bigquery", "bigquery_sql", "bigquery_tables", "run_log"}
+    | {"stores"},
     {"api", "retry", "pagination", "page", "records", "tables", "seen_ids", "secret_manager", "database"}
     | {"cloud_sql", "bigquery_client", "bounded_answers", "columns", "items", "envelope", "groups"},
     {"settings", "database_url", "deadline", "errors", "logs"},
