@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from etl.bigquery_client import Jobs, attempt, client_for, explained_errors
 from etl.bigquery_sql import (
-    TYPES,
     Places,
     changes_query,
     compare,
@@ -22,11 +23,12 @@ from etl.bigquery_sql import (
     stream_chunks,
     totals_query,
 )
+from etl.bigquery_tables import add_column_statement, check_tables, define_table, expirations, keep_statement
 from etl.deadline import Deadline, within
 from etl.errors import StoreUnavailableError
 from etl.settings import Settings
 from etl.stores import LoadResult, ScopeTotals, StoredTickets, TableChanges, expected_totals
-from etl.tables import DAILY_TICKET_SALES, EVENT_SALES_SUMMARY, TABLES, Table
+from etl.tables import DAILY_TICKET_SALES, EVENT_SALES_SUMMARY, STAMP, STREAMED_TABLES, TABLES, Table
 from etl.transform import Summary
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
 STAGING_HOURS = 6
 _STAGING = "etl_staging_"
+_NEW_FIELD = ". If that column was added a short time ago: streaming takes some minutes to know it. It passes by itself"
 
 
 def load_bigquery(
@@ -82,12 +85,13 @@ class _Store:
             EVENT_SALES_SUMMARY.name: settings.bq_table_event_summary,
             DAILY_TICKET_SALES.name: settings.bq_table_daily_sales,
         }
+        self._columns: dict[str, set[str]] = {}
+        """Those that the tables have, by table."""
 
     def merge(self, summary: Summary, before_write: Callable[[], None]) -> LoadResult:
         """Stage both tables, and merge both in one transaction."""
         result = LoadResult("bigquery")
-        for table in TABLES:
-            self._ensure_table(table)
+        self._ensure_tables(TABLES)
         self._outdate_others()
         try:
             for table in TABLES:
@@ -110,10 +114,10 @@ class _Store:
     def stream(self, summary: Summary, before_write: Callable[[], None]) -> LoadResult:
         """Append the rows. Row ids let BigQuery drop a repeated request for about a minute, at best."""
         result = LoadResult("bigquery")
-        for table in TABLES:
-            self._ensure_table(table)
+        self._ensure_tables(STREAMED_TABLES)
+        self._ensure_stamps()
         before_write()
-        for table in TABLES:
+        for table in STREAMED_TABLES:
             changes = result.changes[table.name] = TableChanges()
             for rows in stream_chunks(table, summary):
                 ids = [f"{self._run_id}:" + ":".join(str(row[name]) for name in table.key) for row in rows]
@@ -121,19 +125,20 @@ class _Store:
                     self._path(table), rows, row_ids=ids, retry=self._jobs.retry(), timeout=self._jobs.bound()
                 )
                 if errors:
-                    raise StoreUnavailableError(f"BigQuery refused {len(errors)} rows of {table.name}: {errors[0]}")
+                    hint = _NEW_FIELD if "no such field" in str(errors) else ""
+                    raise StoreUnavailableError(
+                        f"BigQuery refused {len(errors)} rows of {table.name}: {errors[0]}{hint}"
+                    )
                 changes.inserted += len(rows)
         return result
 
     def compare(self, summary: Summary) -> LoadResult:
         """What `merge` would do, told without writing: the stored rows in scope are read and compared here."""
         result = LoadResult("bigquery", "dry_run")
+        found = self._find_tables(TABLES)
         for table in TABLES:
-            if self._settings.bq_write_mode == "stream":
-                result.changes[table.name] = compare(table, summary, iter(()))
-                continue
             stored: Iterator[Any] = iter(())
-            if self._has_table(table):
+            if table.name in found and self._settings.bq_write_mode != "stream":
                 stored = self._jobs.query(stored_rows_query(table, self._quoted(table)), [_scope(summary.scope)])
             result.changes[table.name] = compare(table, summary, (tuple(row.values()) for row in stored))
         return result
@@ -150,7 +155,8 @@ class _Store:
         """A load job into a table that expires."""
         from google.cloud.bigquery import LoadJobConfig
 
-        staging = _definition(self._staging_path(table), table, for_staging=True)
+        staging = define_table(self._staging_path(table), replace(table, partition=None))
+        staging.expires = datetime.now(UTC) + timedelta(hours=STAGING_HOURS)
         self._client.create_table(staging, exists_ok=True, retry=self._jobs.retry(), timeout=self._jobs.bound())
         body = io.BytesIO()
         for row in json_rows(table, summary):
@@ -186,13 +192,17 @@ class _Store:
                 )
         result.reconcile_seconds = time.perf_counter() - started
 
-    def _ensure_table(self, table: Table) -> None:
-        """Create what is missing. Where the table is there, no right to create anything is needed."""
+    def _ensure_tables(self, tables: Sequence[Table]) -> None:
+        """Create what is missing. Where a table is there, no right to create anything is needed."""
+        found = self._find_tables(tables)
+        for table in tables:
+            stored = found.get(table.name) or self._create_table(table)
+            self._columns[table.name] = {field.name for field in stored.schema}
+
+    def _create_table(self, table: Table) -> BigQueryTable:
         from google.api_core.exceptions import NotFound
         from google.cloud.bigquery import Dataset
 
-        if self._has_table(table):
-            return
         bounds = {"retry": self._jobs.retry(), "timeout": self._jobs.bound()}
         try:
             self._client.get_dataset(self._dataset, **bounds)
@@ -200,16 +210,41 @@ class _Store:
             dataset = Dataset(self._dataset)
             dataset.location = self._settings.bq_location
             self._client.create_dataset(dataset, exists_ok=True, **bounds)
-        self._client.create_table(_definition(self._path(table), table), exists_ok=True, **bounds)
+        path = self._path(table)
+        made = self._client.create_table(define_table(path, table), exists_ok=True, **bounds)
+        if options := expirations(made):  # the dataset's defaults, which a definition can't refuse
+            self._jobs.query(keep_statement(path, options), step=f"keep-{table.name}")
+        return made
 
-    def _has_table(self, table: Table) -> bool:
+    def _ensure_stamps(self) -> None:
+        """A daily table of the write mode `merge`, or of an earlier version, gets the column that tells copies apart.
+
+        The run ends there: for some minutes streaming doesn't know a new column, and may lose rows without a word.
+        """
+        for table in STREAMED_TABLES:
+            if STAMP.name not in self._columns[table.name]:
+                path = self._path(table)
+                self._jobs.query(add_column_statement(path, STAMP), step="add-column")
+                raise StoreUnavailableError(
+                    f"BigQuery: {path} had no column {STAMP.name} to tell the copies of a row apart by, and has been "
+                    "given it. Streaming takes some minutes to know a new column: run again in 10 minutes."
+                )
+
+    def _find_tables(self, tables: Sequence[Table]) -> dict[str, BigQueryTable]:
+        """Those that are there. Raises ConfigurationError where one of them can't hold a Summary."""
         from google.api_core.exceptions import NotFound
 
-        try:
-            self._client.get_table(self._path(table), retry=self._jobs.retry(), timeout=self._jobs.bound())
-        except NotFound:
-            return False
-        return True
+        found = {}
+        for table in tables:
+            with suppress(NotFound):
+                found[table.name] = self._client.get_table(
+                    self._path(table), retry=self._jobs.retry(), timeout=self._jobs.bound()
+                )
+        check_tables((table, self._path(table), found[table.name]) for table in tables if table.name in found)
+        return found
+
+    def _has_table(self, table: Table) -> bool:
+        return bool(self._find_tables((table,)))
 
     def _outdate_others(self) -> None:
         """Drop what other runs have staged: they are over, or have lost the lease to this one.
@@ -247,25 +282,11 @@ class _Store:
 
     def _places(self, table: Table) -> Places:
         return Places(
-            self._quoted(table), f"`{self._staging_path(table)}`", f"`{self._staging_path(EVENT_SALES_SUMMARY)}`"
+            self._quoted(table),
+            f"`{self._staging_path(table)}`",
+            f"`{self._staging_path(EVENT_SALES_SUMMARY)}`",
+            has_stamps=STAMP.name in self._columns[table.name] - set(table.names),
         )
-
-
-def _definition(path: str, table: Table, *, for_staging: bool = False) -> BigQueryTable:
-    from google.cloud.bigquery import SchemaField, TimePartitioning
-    from google.cloud.bigquery import Table as BigQueryTable
-
-    schema = [
-        SchemaField(column.name, TYPES[column.type], mode="NULLABLE" if column.nullable else "REQUIRED")
-        for column in table.columns
-    ]
-    definition = BigQueryTable(path, schema=schema)
-    if for_staging:
-        definition.expires = datetime.now(UTC) + timedelta(hours=STAGING_HOURS)
-    elif table.partition is not None:
-        definition.time_partitioning = TimePartitioning(field=table.partition)
-        definition.clustering_fields = [key for key in table.key if key != table.partition]
-    return definition
 
 
 def _scope(scope: tuple[str, ...]) -> Any:

@@ -160,11 +160,18 @@ def _explain(code: int | None, message: str | None, errors: Any) -> str:
     reasons = ", ".join(sorted({str(error.get("reason")) for error in errors if isinstance(error, dict)}))
     said = (message or "no message").splitlines()[0][:300]
     answer = f"BigQuery answered {code}" + (f" ({reasons})" if reasons else "") + f": {said}"
-    return ". ".join([answer, *_HINTS.get(code or 0, ())])
+    hints = [hint for words, hint in _HINTS_BY_WORDS.items() if words in (message or "")]
+    hints += [_HINTS[code]] if code in _HINTS and not hints else []
+    return ". ".join([answer, *hints])
 
 
-_HINTS: dict[int, tuple[str]] = {
-    403: ("Its account needs roles/bigquery.dataEditor on the dataset and roles/bigquery.jobUser on the project",),
-    404: ("Check BQ_PROJECT_ID, BQ_DATASET and BQ_LOCATION",),
-    429: ("Too many jobs or table changes: run less often",),
+_HINTS: dict[int, str] = {
+    403: "Its account needs roles/bigquery.dataEditor on the dataset and roles/bigquery.jobUser on the project",
+    404: "Check BQ_PROJECT_ID, BQ_DATASET and BQ_LOCATION",
+    429: "Too many jobs or table changes: run less often",
+}
+_HINTS_BY_WORDS: dict[str, str] = {
+    "streaming buffer": "That passes by itself: rows that the write mode `stream` has sent can't be changed for 30 to "
+    "90 minutes. The first run after that merges all",
+    "without a filter over column": "Allow that: ALTER TABLE ... SET OPTIONS (require_partition_filter = FALSE)",
 }

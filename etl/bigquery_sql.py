@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from etl.stores import MAX_EXAMPLES, TableChanges, example
-from etl.tables import ColumnType, Table
+from etl.tables import STAMP, ColumnType, Table
 from etl.transform import Summary
 
 TYPES: dict[ColumnType, str] = {
@@ -28,35 +28,59 @@ _STREAM_BYTES = 5_000_000
 
 @dataclass(frozen=True)
 class Places:
-    """Where a table, its staging and the staged scope stand: quoted, ready for a statement."""
+    """Where a table, its staging and the staged scope stand: quoted, ready for a statement.
+
+    `has_stamps`: rows of the target may have a STAMP, from the write mode `stream`. A MERGE takes it away.
+    """
 
     target: str
     staging: str
     scope: str
+    has_stamps: bool = False
 
-    def in_scope(self) -> str:
+    def in_scope(self, table: Table) -> str:
         """The target's rows of the events in scope."""
-        return f"SELECT * FROM {self.target} WHERE event_id IN (SELECT event_id FROM {self.scope})"
+        return f"SELECT * FROM {self.target} WHERE {self._is_in_scope(table)}"
+
+    def delete_scope(self, table: Table) -> str:
+        """Delete them."""
+        return f"DELETE FROM {self.target} WHERE {self._is_in_scope(table)}"
+
+    def _is_in_scope(self, table: Table) -> str:
+        return f"event_id IN (SELECT event_id FROM {self.scope}){_on_any_day(table)}"
+
+    @property
+    def is_stamped(self) -> str:
+        """Whether a row `t` of the target has one."""
+        return f"t.{STAMP.name} IS NOT NULL" if self.has_stamps else "FALSE"
+
+
+def _on_any_day(table: Table) -> str:
+    """A filter that lets all rows pass, for a table of somebody's that refuses queries without one (its option
+    `require_partition_filter`)."""
+    return f" AND ({table.partition} IS NOT NULL OR {table.partition} IS NULL)" if table.partition else ""
 
 
 def changes_query(table: Table, places: Places) -> str:
     """One row: how the stored rows in scope differ from staging, the days on which they do, and copies."""
     days = "[]"
     if table.partition:
-        days = f"ARRAY(SELECT DISTINCT {table.partition} FROM compared WHERE kind <> 'unchanged' ORDER BY 1)"
+        touched = "kind <> 'unchanged' OR is_stamped"
+        days = f"ARRAY(SELECT DISTINCT {table.partition} FROM compared WHERE {touched} ORDER BY 1)"
     keys = ", ".join(table.key)
     return f"""
         WITH compared AS (
           SELECT {", ".join(f"COALESCE(s.{key}, t.{key}) AS {key}" for key in table.key)},
                  CASE WHEN t.event_id IS NULL THEN 'inserted' WHEN s.event_id IS NULL THEN 'deleted'
-                      WHEN {_differs(table)} THEN 'updated' ELSE 'unchanged' END AS kind
-          FROM {places.staging} s FULL JOIN ({places.in_scope()}) t ON {_on_key(table)})
+                      WHEN {_differs(table)} THEN 'updated' ELSE 'unchanged' END AS kind,
+                 {places.is_stamped} AS is_stamped
+          FROM {places.staging} s FULL JOIN ({places.in_scope(table)}) t ON {_on_key(table)})
         SELECT COUNTIF(kind = 'inserted') AS inserted, COUNTIF(kind = 'updated') AS updated,
                COUNTIF(kind = 'deleted') AS deleted, COUNTIF(kind = 'unchanged') AS unchanged,
                {days} AS days,
                (SELECT COUNT(*) FROM {places.staging}) AS staged,
-               (SELECT COUNT(*) FROM ({places.in_scope()})) AS stored,
-               (SELECT COUNT(*) FROM (SELECT DISTINCT {keys} FROM ({places.in_scope()}))) AS stored_keys
+               (SELECT COUNT(*) FROM ({places.in_scope(table)})) AS stored,
+               (SELECT COUNT(*) FROM (SELECT DISTINCT {keys} FROM ({places.in_scope(table)}))) AS stored_keys
         FROM compared"""
 
 
@@ -99,13 +123,14 @@ def replaced(staged: int, stored: int) -> TableChanges:
 def replace_statements(table: Table, places: Places) -> list[str]:
     """Delete what is in scope, and insert what is staged."""
     names = ", ".join(table.names)
+    last_name = "ANY_VALUE(t.event_name HAVING MAX IF(t.event_name IS NULL, NULL, t.last_updated))"
     keep_names = (
-        f"UPDATE {places.staging} s SET event_name = (SELECT MAX(t.event_name) FROM {places.target} t"
+        f"UPDATE {places.staging} s SET event_name = (SELECT {last_name} FROM {places.target} t"
         " WHERE t.event_id = s.event_id) WHERE s.event_name IS NULL"
     )
     return [
         *([keep_names] if "event_name" in table.names else []),
-        f"DELETE FROM {places.target} WHERE event_id IN (SELECT event_id FROM {places.scope})",
+        places.delete_scope(table),
         f"INSERT INTO {places.target} ({names}) SELECT {names} FROM {places.staging}",
     ]
 
@@ -119,19 +144,23 @@ def merge_statement(table: Table, places: Places, days: tuple[date, date] | None
     span = f"{table.partition} BETWEEN DATE '{days[0]}' AND DATE '{days[1]}'" if days else ""
     names = ", ".join(table.names)
     keys = ", ".join(f"t.{key}" for key in table.key)
+    writes = [f"{name} = {_new_value(name)}" for name in table.values]
+    if places.has_stamps:
+        writes.append(f"{STAMP.name} = NULL")
+    gone = f"({places.in_scope(table)}) t LEFT JOIN {places.staging} s ON {_on_key(table)}"
     nothing = ", ".join(f"CAST(NULL AS {TYPES[c.type]})" for c in table.columns if c.name not in table.key)
     return f"""
         MERGE {places.target} t
         USING (
           SELECT {names}, FALSE AS gone FROM {places.staging} {f"WHERE {span}" if span else ""}
           UNION ALL
-          SELECT {keys}, {nothing}, TRUE FROM ({places.in_scope()}) t LEFT JOIN {places.staging} s ON {_on_key(table)}
+          SELECT {keys}, {nothing}, TRUE FROM {gone}
           WHERE s.event_id IS NULL {f"AND t.{span}" if span else ""}
         ) s
         ON {_on_key(table)} {f"AND t.{span}" if span else ""}
         WHEN MATCHED AND s.gone THEN DELETE
-        WHEN MATCHED {"" if table.replaced else f"AND ({_differs(table)})"} THEN
-          UPDATE SET {", ".join(f"{name} = {_new_value(name)}" for name in table.values)}
+        WHEN MATCHED {"" if table.replaced else f"AND ({_differs(table)} OR {places.is_stamped})"} THEN
+          UPDATE SET {", ".join(writes)}
         WHEN NOT MATCHED AND NOT s.gone THEN
           INSERT ({names}) VALUES ({", ".join(f"s.{name}" for name in table.names)})"""
 
@@ -140,7 +169,7 @@ def totals_query(table: Table, places: Places) -> str:
     """One row: what the target holds for the scope."""
     return (
         f"SELECT COUNT(*) AS n, IFNULL(SUM({table.tickets}), 0) AS tickets,"
-        f" IFNULL(SUM({table.revenue}), 0) AS revenue FROM ({places.in_scope()})"
+        f" IFNULL(SUM({table.revenue}), 0) AS revenue FROM ({places.in_scope(table)})"
     )
 
 
@@ -157,7 +186,7 @@ def stored_tickets_query(target: str) -> str:
 def stored_rows_query(table: Table, target: str) -> str:
     """The target's rows of the events in @scope: key and compared columns, as text."""
     texts = ", ".join(f"CAST({name} AS STRING) AS {name}" for name in (*table.key, *table.compared))
-    return f"SELECT {texts} FROM {target} WHERE event_id IN UNNEST(@scope)"
+    return f"SELECT {texts} FROM {target} WHERE event_id IN UNNEST(@scope){_on_any_day(table)}"
 
 
 def json_rows(table: Table, summary: Summary) -> Iterator[bytes]:

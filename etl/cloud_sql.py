@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 30.0
 
 
-def connection_maker(settings: Settings) -> Callable[[float], Any]:
+def connection_maker(settings: Settings, startup: Mapping[str, str]) -> Callable[[float], Any]:
     """A function that opens a pg8000 connection to the instance within some seconds, at most 30.
 
-    Its first call makes the process's one Connector.
+    `startup` holds the server's parameters to begin with. Its first call makes the process's one Connector.
 
     It raises StoreUnavailableError where the Admin API or the instance can't be reached, and pg8000's errors where
     PostgreSQL refuses the login.
@@ -37,7 +37,7 @@ def connection_maker(settings: Settings) -> Callable[[float], Any]:
             if not made:
                 loop = _loop()
                 made.append((_connector(settings, loop), loop))
-        return _connect(*made[0], settings, min(seconds, CONNECT_SECONDS))
+        return _connect(*made[0], settings, startup, min(seconds, CONNECT_SECONDS))
 
     return connect
 
@@ -65,7 +65,13 @@ def _loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
-def _connect(connector: Connector, loop: asyncio.AbstractEventLoop, settings: Settings, seconds: float) -> Any:
+def _connect(
+    connector: Connector,
+    loop: asyncio.AbstractEventLoop,
+    settings: Settings,
+    startup: Mapping[str, str],
+    seconds: float,
+) -> Any:
     """The Connector itself would wait for the Admin API without end."""
     pending = asyncio.run_coroutine_threadsafe(
         connector.connect_async(
@@ -77,6 +83,7 @@ def _connect(connector: Connector, loop: asyncio.AbstractEventLoop, settings: Se
             enable_iam_auth=settings.db_iam_auth,
             ip_type=settings.db_ip_type,
             application_name="veritix-etl",
+            startup_params=startup,
         ),
         loop,
     )

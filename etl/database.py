@@ -24,6 +24,10 @@ _GRACE_SECONDS = 1.0
 _CONNECT_SECONDS = 30.0
 _IDLE_SECONDS = 2.0
 """How long a connection from the pool may take to say that it still lives."""
+_STARTUP = {"client_encoding": "UTF8"}
+"""Without it the driver speaks the database's own encoding, and can't send what that one lacks."""
+_HOLDS_ALL = ("UTF8", "SQL_ASCII")
+"""Encodings in which a database stores whatever it is sent."""
 _engines: dict[tuple[object, ...], sa.Engine] = {}
 _lock = threading.Lock()
 
@@ -64,31 +68,39 @@ def _make_engine(settings: Settings) -> sa.Engine:
     else:
         from etl.cloud_sql import connection_maker
 
-        connect = connection_maker(settings)
+        connect = connection_maker(settings, _STARTUP)
         engine = sa.create_engine(f"{DRIVER}://", creator=lambda: connect(_bounded(_CONNECT_SECONDS)), **pool)
     # The driver keeps its time-out to connect for every later read.
     sa.event.listen(engine, "connect", lambda connection, _: bound_silence(connection, _IDLE_SECONDS))
     for step in ("before_cursor_execute", "commit"):
         sa.event.listen(engine, step, _bound_statement)
-    _bound_ping(engine.dialect)
+    _ask_pooled(engine.dialect)
     return engine
 
 
-def _bound_ping(dialect: sa.Dialect) -> None:
-    """A pooled connection that has died in silence must leave time for a new one."""
-    ping = dialect.do_ping
+def _ask_pooled(dialect: sa.Dialect) -> None:
+    """Replace the ping of a pooled connection: it is bounded, and asks for more than a sign of life.
 
-    def ping_in_time(dbapi_connection: Any) -> bool:
+    A connection that has died in silence must leave time for a new one. One to a server that became read-only, as a
+    fail-over's old primary, would fail each run: it is dropped, as a dead one is. What the answer says holds for the
+    transaction, which begins with it.
+    """
+
+    def ask(dbapi_connection: Any) -> bool:
         deadline = current()
         bound_silence(
             dbapi_connection, min(_IDLE_SECONDS, max(deadline.left() / 2, 0.1) if deadline else _IDLE_SECONDS)
         )
+        cursor = dbapi_connection.cursor()
         try:
-            return ping(dbapi_connection)
+            cursor.execute("SHOW transaction_read_only")
+            return bool(cursor.fetchone()[0] == "off")
         except TimeoutError:  # no error of the driver's: SQLAlchemy wouldn't take the connection for a dead one
             return False
+        finally:
+            cursor.close()
 
-    dialect.do_ping = ping_in_time  # type: ignore[method-assign]
+    dialect.do_ping = ask  # type: ignore[method-assign]
 
 
 def _bounded(seconds: float) -> float:
@@ -110,6 +122,7 @@ def _direct_engine(url: DatabaseUrl, pool: dict[str, Any]) -> sa.Engine:
             "tcp_keepalive": True,
             "application_name": url.application_name,
             "ssl_context": _ssl_context(url),
+            "startup_params": _STARTUP,
             **({"unix_sock": url.unix_sock} if url.unix_sock else {}),
         },
         **pool,
@@ -175,6 +188,19 @@ def transaction(engine: sa.Engine, deadline: Deadline) -> Iterator[sa.Connection
                 bound_silence(driver_connection, _IDLE_SECONDS)
 
 
+def encoding_of(connection: sa.Connection) -> str:
+    """The database's encoding, by PostgreSQL's name for it."""
+    driver_connection: Any = connection.connection.driver_connection
+    return str(driver_connection.parameter_statuses["server_encoding"])
+
+
+def storable(connection: sa.Connection, text: str) -> str:
+    """The text as any database can hold it: in an encoding that may lack some of it, all but ASCII as escapes."""
+    if encoding_of(connection) in _HOLDS_ALL:
+        return text
+    return text.encode("ascii", "backslashreplace").decode()
+
+
 def _milliseconds(seconds: float) -> str:
     return f"{max(int(seconds * 1000), 1)}ms"
 
@@ -192,13 +218,18 @@ _HINTS: dict[str, str] = {
     "28": "check user and password (or the IAM user, and roles/cloudsql.instanceUser)",
     "3D": "there is no such database: create it, or check its name",
     "3F000": "the user may use no schema of its search_path: grant USAGE on one, and CREATE until the tables are made",
+    "42P10": "the table lacks the key that the README names for it: ALTER TABLE ... ADD PRIMARY KEY (...)",
     "42501": "the user lacks a right there: grant CONNECT and TEMPORARY on the database; USAGE on the schema, and "
     "until the tables are made CREATE (nobody has that on schema public since PostgreSQL 15); SELECT, INSERT, UPDATE "
     "and DELETE on tables that others made",
     "53": "the server is out of disk, memory or connections",
     "57014": "the statement took longer than the run had left",
+    "22001": "an existing table's column is too narrow for the text",
     "22003": "an existing table's column is too narrow for the sum",
-    "25006": "the server is read-only: check that it isn't a replica",
+    "22021": "the database, in the encoding SQL_ASCII, holds a text that isn't UTF-8: correct it there",
+    "22P05": "the database's encoding lacks that character: create a database with ENCODING 'UTF8' TEMPLATE template0, "
+    "and move the tables there",
+    "25006": "the server is read-only: check that it isn't a replica, and its disk not full",
 }
 
 

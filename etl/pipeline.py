@@ -33,7 +33,7 @@ from etl.guards import check_rejects, check_schema, check_shrink
 from etl.lease import LeaseKeeper
 from etl.ledger_tables import COUNTS
 from etl.logs import LogContext, log_context, log_error, log_info, log_warning
-from etl.postgres import load_postgres
+from etl.postgres import check_tables, load_postgres
 from etl.postgres import stored_tickets as stored_in_postgres
 from etl.report import RunReport
 from etl.retry import MAX_ATTEMPTS
@@ -154,6 +154,8 @@ class _Job:
         return round(time.perf_counter() - self._started, 3)
 
     def _work(self) -> None:
+        if self._engine is not None:
+            check_tables(self._engine, self._deadline)
         summary = self._gather()
         self._guard(summary)
         self._load(summary)

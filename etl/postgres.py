@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from functools import lru_cache
@@ -9,17 +10,20 @@ from itertools import islice
 from typing import Any
 
 import sqlalchemy as sa
+from pg8000.exceptions import Error as DriverError
+from sqlalchemy.dialects import postgresql
 
-from etl.database import transaction
+from etl.database import explain, sqlstate_of, transaction
 from etl.deadline import Deadline
-from etl.errors import EtlError, StoreUnavailableError
+from etl.errors import ConfigurationError, EtlError, StoreUnavailableError
 from etl.logs import log_warning
 from etl.stores import MAX_EXAMPLES, LoadResult, ScopeTotals, StoredTickets, TableChanges, example, expected_totals
-from etl.tables import AMOUNT_DECIMALS, EVENT_SALES_SUMMARY, TABLES, ColumnType, Table
+from etl.tables import AMOUNT_DECIMALS, EVENT_SALES_SUMMARY, TABLES, Column, ColumnType, Table
 from etl.transform import Summary
 
 _CHUNK_ROWS = 500
 """Some 20 KiB of daily rows; 5 MB where each event's name is as long as it may be."""
+_UNTRANSLATABLE = "22P05"
 _CREATE_LOCK = 0x7665726974  # "verit": two first runs at once must not both create the tables
 _TYPES: dict[ColumnType, sa.types.TypeEngine[Any]] = {
     ColumnType.TEXT: sa.Text(),
@@ -28,6 +32,15 @@ _TYPES: dict[ColumnType, sa.types.TypeEngine[Any]] = {
     ColumnType.DATE: sa.Date(),
     ColumnType.TIME: sa.DateTime(timezone=True),
 }
+_HOLDING: dict[ColumnType, tuple[str, ...]] = {
+    ColumnType.TEXT: ("text", "character varying", "character", "citext"),
+    ColumnType.INTEGER: ("bigint", "integer", "smallint", "numeric"),
+    ColumnType.AMOUNT: ("numeric",),
+    ColumnType.DATE: ("date", "timestamp without time zone", "timestamp with time zone"),
+    ColumnType.TIME: ("timestamp without time zone", "timestamp with time zone"),
+}
+"""What columns of tables that others made may be: what is too large for one of these is refused, or rounded as decimals
+are; a text for an id that is a number, or a binary fraction for an amount, would be neither."""
 metadata = sa.MetaData()
 for _table in TABLES:
     sa.Table(
@@ -50,6 +63,57 @@ def create_tables(connection: sa.Connection, tables: sa.MetaData) -> None:
         tables.create_all(connection)
 
 
+def check_tables(engine: sa.Engine, deadline: Deadline) -> None:
+    """Raise ConfigurationError where a table that is there already can't hold a Summary."""
+    with transaction(engine, deadline) as connection:
+        _check_types(_column_types(connection))
+
+
+Types = dict[str, dict[str, str]]
+"""Table -> column -> type, as PostgreSQL names it; of a domain the type beneath it."""
+
+
+def _column_types(connection: sa.Connection) -> Types:
+    """What the tables look like; one that isn't there is not among them."""
+    names = ", ".join(f"('{table.name}')" for table in TABLES)
+    found = connection.exec_driver_sql(
+        f"""SELECT t.name, a.attname, CASE WHEN y.typtype = 'd' THEN format_type(y.typbasetype, y.typtypmod)
+                                          ELSE format_type(a.atttypid, a.atttypmod) END
+            FROM (VALUES {names}) AS t(name) JOIN pg_attribute a ON a.attrelid = to_regclass(t.name)
+            JOIN pg_type y ON y.oid = a.atttypid WHERE a.attnum > 0 AND NOT a.attisdropped"""
+    )
+    types: Types = {}
+    for table, column, name in found:
+        types.setdefault(table, {})[column] = name
+    return types
+
+
+def _check_types(types: Types) -> None:
+    problems = []
+    for table in TABLES:
+        stored = types.get(table.name)
+        for column in table.columns if stored else ():
+            found, needed = (stored or {}).get(column.name), _ddl_type(column)
+            change = f"ALTER TABLE {table.name} ALTER COLUMN {column.name} TYPE {needed} USING {column.name}::{needed}"
+            if found is None:
+                problems.append(
+                    f"{table.name} has no column {column.name}, which is {needed}: "
+                    f"ALTER TABLE {table.name} ADD COLUMN {column.name} {needed}"
+                )
+            elif re.sub(r"\(.*?\)", "", found) not in _HOLDING[column.type]:
+                problems.append(f"{table.name}.{column.name} is {found}, and must be {needed}: {change}")
+    if problems:
+        raise ConfigurationError(
+            f"{len(problems)} problem(s) with PostgreSQL's tables: {'; '.join(problems)}. Or rename such a table, and "
+            "the next run makes a new one.",
+            problems=problems,
+        )
+
+
+def _ddl_type(column: Column) -> str:
+    return _TYPES[column.type].compile(postgresql.dialect()).lower().replace(", ", ",")  # type: ignore[no-untyped-call]
+
+
 def load_postgres(
     summary: Summary,
     engine: sa.Engine,
@@ -67,15 +131,18 @@ def load_postgres(
     result = LoadResult("postgres", "dry_run" if dry_run else "success")
     with transaction(engine, deadline) as connection:
         create_tables(connection, metadata)
+        types = _column_types(connection)
+        _check_types(types)
         for table in TABLES:
             _stage(connection, table, summary, deadline)
         _keep_names(connection)
-        for table in reversed(TABLES):
+        # In this order a day finds its event, where somebody has made a foreign key of that. No event is ever deleted.
+        for table in TABLES:
             result.changes[table.name] = _apply(connection, table, dry_run=dry_run)
         if dry_run:
             connection.rollback()
         else:
-            _reconcile(connection, summary, result)
+            _reconcile(connection, summary, _rounded_columns(types), result)
             before_commit(connection, result)
     result.seconds = time.perf_counter() - started
     return result
@@ -111,6 +178,10 @@ def _stage(connection: sa.Connection, table: Table, summary: Summary, deadline: 
         # The server still waits for the rest of the rows: a rollback would fail, and hide why.
         connection.invalidate()
         raise
+    except DriverError as error:
+        if (state := sqlstate_of(error)) != _UNTRANSLATABLE:
+            raise
+        raise StoreUnavailableError(_with_place(explain(error), table, summary), sqlstate=state) from None
     finally:
         cursor.close()
     connection.exec_driver_sql(f"ANALYZE {staging}")
@@ -134,6 +205,20 @@ _COPY_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\
 def _copy_text(value: str | None) -> str:
     """A value in COPY's text format. Cached: an event's id stands in each of its rows."""
     return "\\N" if value is None else value.translate(_COPY_ESCAPES)
+
+
+def _with_place(refusal: str, table: Table, summary: Summary) -> str:
+    """What the server says of a character that the database's encoding lacks, and where that stands.
+
+    The server tells its bytes only.
+    """
+    character = bytes.fromhex("".join(re.findall(r"\b0x([0-9a-f]{2})\b", refusal))).decode(errors="replace")
+    for row in table.rows(summary):
+        for name, value in zip(table.names, row, strict=True):
+            if character and character in (value or ""):
+                point = f"U+{ord(character):04X}"
+                return f"{refusal}. It is {character!r} ({point}), in {table.name}.{name} of the event {row[0]!r:.200}"
+    return refusal
 
 
 def _keep_names(connection: sa.Connection) -> None:
@@ -214,10 +299,9 @@ def _examples(connection: sa.Connection, table: Table, is_changed: str) -> list[
     ]
 
 
-def _reconcile(connection: sa.Connection, summary: Summary, result: LoadResult) -> None:
+def _reconcile(connection: sa.Connection, summary: Summary, rounded: list[str], result: LoadResult) -> None:
     """Read back what the tables hold for the scope; raises where it isn't the Summary."""
     started = time.perf_counter()
-    rounded = _rounded_columns(connection)
     if rounded:
         log_warning(
             "Postgres amounts rounded",
@@ -246,14 +330,7 @@ def _totals(connection: sa.Connection, table: Table, source: str) -> ScopeTotals
     return ScopeTotals(rows, int(tickets), revenue)
 
 
-def _rounded_columns(connection: sa.Connection) -> list[str]:
+def _rounded_columns(types: Types) -> list[str]:
     """Amount columns with fewer than 9 decimals: tables of the earlier Veritix ETL."""
-    inspector = sa.inspect(connection)
-    return [
-        f"{table.name}.{column['name']}"
-        for table in TABLES
-        for column in inspector.get_columns(table.name)
-        if column["name"] == table.revenue
-        and isinstance(scale := getattr(column["type"], "scale", None), int)
-        and scale < AMOUNT_DECIMALS
-    ]
+    scales = ((table, re.fullmatch(r"numeric\(\d+,(-?\d+)\)", types[table.name][table.revenue])) for table in TABLES)
+    return [f"{table.name}.{table.revenue}" for table, scale in scales if scale and int(scale[1]) < AMOUNT_DECIMALS]

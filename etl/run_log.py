@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from etl.database import sqlstate_of, transaction
+from etl.database import sqlstate_of, storable, transaction
 from etl.deadline import Deadline
 from etl.errors import AlreadyRunningError
 from etl.extract import MAX_REJECTS_KEPT, RejectedItem
@@ -198,6 +198,8 @@ class PostgresRunLog:
     def _write(self, connection: sa.Connection, run: Run) -> bool:
         """Whether the row was still this runner's to write."""
         values = {name: value for name, value in asdict(run).items() if name != "run_id"}
+        if run.error_text is not None:
+            values["error_text"] = storable(connection, run.error_text)
         if run.finished_at is not None:
             values["finished_at"] = _CLOCK
         mine = sa.update(RUNS).where(RUNS.c.run_id == run.run_id, RUNS.c.status == "running")
@@ -258,11 +260,14 @@ _KEEP = sa.text(
     " times_seen = kept.times_seen + excluded.times_seen WHERE kept.run_id <> excluded.run_id"
 )
 """A reject that is there already becomes this run's; not a second time, where the first answer was lost."""
-_READ_JSON, _READ_TEXT = sa.text("SELECT CAST(:value AS jsonb)"), sa.text("SELECT CAST(:value AS text)")
+_READ_JSON = sa.text("SELECT CAST(:value AS jsonb)")
 
 
 def _keep_rejects(connection: sa.Connection, run_id: str, rejects: Sequence[RejectedItem]) -> None:
-    """Write the rejected records: as jsonb, or as text where jsonb can't hold them (NUL, lone surrogates, 1e999999)."""
+    """Write the rejected records: as jsonb, or as text where jsonb can't hold them.
+
+    It can't hold NUL, lone surrogates, 1e999999, and what the database's encoding lacks.
+    """
     rows = [
         {"place": place, "dataset": r.dataset, "reason": r.reason, **_record(r.text)} for place, r in enumerate(rejects)
     ]
@@ -279,9 +284,7 @@ def _as_held(connection: sa.Connection, row: dict[str, Any]) -> dict[str, Any]:
     if row["record"] is not None and _holds(connection, _READ_JSON, value=row["record"]):
         return row
     text: str = row["record_text"] or row["record"]
-    if not _holds(connection, _READ_TEXT, value=text):  # it has another encoding than UTF-8
-        text = text.encode("ascii", "backslashreplace").decode()
-    return {**row, "record": None, "record_text": text}
+    return {**row, "record": None, "record_text": storable(connection, text)}
 
 
 def _holds(connection: sa.Connection, statement: sa.TextClause, **values: Any) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from enum import Enum
 from functools import cache
@@ -96,6 +96,11 @@ def _daily_rows(summary: Summary) -> Iterator[tuple[str | None, ...]]:
             yield from zip(repeat(event_id), map(day_text, dates), map(str, tickets), map(amount_text, nanos))
 
 
+def _stamped_daily_rows(summary: Summary) -> Iterator[tuple[str | None, ...]]:
+    updated = summary.last_updated.isoformat()
+    return ((*row, updated) for row in _daily_rows(summary))
+
+
 EVENT_SALES_SUMMARY = Table(
     name="event_sales_summary",
     key=("event_id",),
@@ -123,3 +128,11 @@ DAILY_TICKET_SALES = Table(
     partition="sale_date",
 )
 TABLES = (EVENT_SALES_SUMMARY, DAILY_TICKET_SALES)
+
+STAMP = Column("last_updated", ColumnType.TIME, nullable=True)
+"""What BigQuery's daily table has in the write mode `stream` besides, to tell copies apart by. Null in merged rows."""
+STREAMED_TABLES = (
+    replace(DAILY_TICKET_SALES, columns=(*DAILY_TICKET_SALES.columns, STAMP), rows=_stamped_daily_rows),
+    EVENT_SALES_SUMMARY,
+)
+"""In the order in which they are appended to: an event's new summary row says that all of its days are there."""

@@ -35,3 +35,9 @@ def options(command: list[str]) -> dict[str, list[str]]:
             name, _, value = word.partition("=")
             given.setdefault(name, []).append(value)
     return given
+
+
+def queries(document: Path) -> dict[str, str]:
+    """The blocks of SQL, by the table that their first line names."""
+    blocks = re.findall(r"^```sql\n-- (\w+)\n(.*?)^```", document.read_text(), re.MULTILINE | re.DOTALL)
+    return dict(blocks)

@@ -110,7 +110,12 @@ class PostgresStore(_Reader):
         self.settings = Settings("http://upstream", database_url=replace(login, user=user or login.user))
         self.engine = engine_for(self.settings)
         self.name = login.database
-        self._reader = pg8000.native.Connection("postgres", database=self.name, unix_sock=login.unix_sock)
+        self._reader = pg8000.native.Connection(
+            "postgres",
+            database=self.name,
+            unix_sock=login.unix_sock,
+            startup_params={"client_encoding": "UTF8"},
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -195,7 +200,8 @@ class BigQueryStore(_Reader):
 
     def run(self, sql: str) -> Rows:
         """Any statement; `{}` stands for the dataset."""
-        return [tuple(row.values()) for row in self.client.query_and_wait(sql.format(self.dataset), wait_timeout=30)]
+        job = self.client.query(sql.format(self.dataset), timeout=30, job_retry=None)
+        return [tuple(row.values()) for row in job.result(timeout=30, job_retry=None)]
 
     def _select(self, table: str) -> Rows:
         try:

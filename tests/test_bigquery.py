@@ -372,12 +372,13 @@ def test_streaming_appends_in_chunks_with_row_ids(front: ScriptedFront, make_sto
     assert [counts(result.changes[table]) for table in (EVENTS, DAYS)] == [(1, 0, 0, 0), (1_201, 0, 0, 0)]
     assert [sorted(tables) for tables in asked] == [[DAYS, EVENTS]]
     requests = [request.json["rows"] for request in front.log if request.path.endswith("/insertAll")]
-    assert [len(rows) for rows in requests] == [1, 500, 500, 201]
+    assert [len(rows) for rows in requests] == [500, 500, 201, 1]
     ids = [row["insertId"] for rows in requests for row in rows]
     assert len(set(ids)) == 1_202
-    assert [*map(ids.__getitem__, (0, 1))] == ["r1:a", f"r1:a:{date.fromordinal(738_000)}"]
+    assert [*map(ids.__getitem__, (0, -1))] == [f"r1:a:{date.fromordinal(738_000)}", "r1:a"]
     assert {type(value) for rows in requests for row in rows for value in row["json"].values()} <= {str, type(None)}
     assert store.rows(DAYS) == rows_of(summary)[DAYS]
+    assert {row[4] for table in (EVENTS, DAYS) for row in store.raw_rows(table)} == {MORNING}
     assert {request.method for request in front.log if "etl_staging" in request.target} == set()
 
 

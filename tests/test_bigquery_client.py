@@ -180,6 +180,20 @@ ERRORS: dict[str, tuple[Exception, list[str]]] = {
         exhausted(google(api.TooManyRequests, "Quota exceeded", "rateLimitExceeded")),
         ["429 (rateLimitExceeded)", "Quota exceeded", "run less often"],
     ),
+    "streamed": (
+        google(
+            api.BadRequest,
+            "UPDATE or DELETE statement over table p.d.t would affect rows in the streaming buffer, which is not",
+            "invalidQuery",
+        ),
+        ["400 (invalidQuery)", "p.d.t", "passes by itself", "30 to 90 minutes"],
+    ),
+    "filter": (
+        google(
+            api.BadRequest, "Cannot query over table 't' without a filter over column(s) 'd' that can", "invalidQuery"
+        ),
+        ["'t'", "SET OPTIONS (require_partition_filter = FALSE)"],
+    ),
     "500": (google(api.InternalServerError, "boom\nSELECT secret"), ["500", "boom"]),
     "no message": (google(api.BadGateway, None), ["502", "no message"]),
     "long": (google(api.BadRequest, "x" * 5000), ["400", "x" * 300]),

@@ -21,7 +21,7 @@ from etl.settings import Settings
 from tests.sandbox.cloud_sql import CloudSqlStandIn
 from tests.sandbox.http_stand_in import HANG, Answer, Request, google_error
 from tests.sandbox.postgres import EmbeddedPostgres
-from tests.summaries import DAYS, PostgresStore, rows_of, summary_of
+from tests.summaries import DAYS, EVENTS, PostgresStore, rows_of, summary_of
 
 INSTANCE = "veritix-test:europe-west1:veritix"
 PASSWORD = "s3cret"
@@ -87,6 +87,21 @@ def test_a_load_by_password(make_instance: MakeInstance, postgres_server: Embedd
         "/connectSettings",
         ":generateEphemeralCert",
     ]
+
+
+def test_a_database_in_another_encoding(make_instance: MakeInstance, postgres_server: EmbeddedPostgres) -> None:
+    """The Connector's connections speak UTF-8 too: a SQL_ASCII database gets a name as it is."""
+    _, settings = make_instance()
+    name = postgres_server.create_database(owner=USER, encoding="SQL_ASCII")
+    settings = replace(settings, db_name=name)
+    summary = summary_of({"Ω": "Aïda 🎟️"}, [("Ω", "2026-01-01", 1, "1")])
+    try:
+        load_postgres(summary, engine_for(settings), Deadline(30))
+        with PostgresStore(postgres_server.url(name)) as store:
+            assert {table: store.rows(table) for table in (EVENTS, DAYS)} == rows_of(summary)
+    finally:
+        engine_for(settings).dispose()
+        postgres_server.drop_database(name)
 
 
 def test_dead_connections_are_replaced(make_instance: MakeInstance) -> None:

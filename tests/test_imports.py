@@ -101,7 +101,8 @@ def test_pure_modules(module: str, allowed: set[str]) -> None:
 LAYERS = (
     {"main", "__main__"},
     {"pipeline", "report", "guards", "lease", "metrics"},
-    {"extract", "page_stream", "transform", "postgres", "bigquery", "bigquery_sql", "run_log", "retention", "stores"},
+    {"extract", "page_stream", "transform", "postgres", "bigquery", "bigquery_sql", "bigquery_tables", "run_log"}
+    | {"retention", "stores"},
     {"api", "retry", "pagination", "page", "records", "tables", "seen_ids", "secret_manager", "database"}
     | {"cloud_sql", "bigquery_client", "bounded_answers", "columns", "items", "envelope", "groups"}
     | {"arrivals", "page_ids", "upgrade", "ledger_tables"},

@@ -715,3 +715,21 @@ def test_a_ledger_that_refuses_is_asked_once(
     assert len(asked) == 1
     (line,) = logged("ETL run not recorded")
     assert "SQLSTATE 42501" in line["error"]
+
+
+def test_tables_that_cannot_hold_the_sums_stop_it_before_a_request(
+    upstream: TicketingApi, env: dict[str, str], postgres_server: EmbeddedPostgres, database: str
+) -> None:
+    """Also with force, and in a dry run: the upstream is asked for nothing, and the statement in the error mends it."""
+    assert run(env).status == "success"
+    before = len(upstream.requests)
+    rows = postgres_server.run("SELECT * FROM daily_ticket_sales ORDER BY 1, 2", database)
+    postgres_server.run("ALTER TABLE daily_ticket_sales ALTER COLUMN revenue TYPE double precision", database)
+    for options in ({}, {"force": True}, {"dry_run": True}):
+        error = refused(env, "configuration_error", **options)
+        assert "daily_ticket_sales.revenue is double precision, and must be numeric(38,9): ALTER TABLE" in str(error)
+    assert len(upstream.requests) == before
+    (problem,) = error.details["problems"]
+    postgres_server.run(problem.partition(": ")[2], database)
+    assert run(env).status == "success"
+    assert postgres_server.run("SELECT * FROM daily_ticket_sales ORDER BY 1, 2", database) == rows

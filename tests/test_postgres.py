@@ -13,8 +13,14 @@ import pytest
 import sqlalchemy as sa
 
 from etl.deadline import Deadline
-from etl.errors import AlreadyRunningError, DeadlineExceededError, EtlError, StoreUnavailableError
-from etl.postgres import load_postgres
+from etl.errors import (
+    AlreadyRunningError,
+    ConfigurationError,
+    DeadlineExceededError,
+    EtlError,
+    StoreUnavailableError,
+)
+from etl.postgres import check_tables, load_postgres
 from etl.stores import MAX_EXAMPLES, LoadResult, ScopeTotals, StoredTickets
 from etl.transform import Summary
 from tests.sandbox.postgres import EmbeddedPostgres
@@ -276,6 +282,124 @@ def test_what_is_too_large_for_the_earlier_tables_changes_nothing(
     assert left_over(store) == []
 
 
+def test_days_that_refer_to_their_event(store: PostgresStore) -> None:
+    """With a foreign key from the daily table to the summary new events come, days move, and all days of one go."""
+    store.load(summary_of({}))
+    store.run(f"ALTER TABLE {DAYS} ADD FOREIGN KEY (event_id) REFERENCES {EVENTS}")
+    new = summary_of({**NAMES, "c": "Carmen"}, [("c", "2026-01-01", 1, "1"), ("b", "2026-01-01", 3, "3")])
+    for summary in (BEFORE, AFTER, MOVED, new):
+        store.load(summary)
+        assert stored(store) == rows_of(summary)
+
+
+MISFITS = {
+    "double precision amount": (DAYS, "revenue", "double precision", "numeric(38,9)"),
+    "real amount": (EVENTS, "total_revenue", "real", "numeric(38,9)"),
+    "money amount": (EVENTS, "total_revenue", "money", "numeric(38,9)"),
+    "integer amount": (DAYS, "revenue", "bigint", "numeric(38,9)"),
+    "integer id": (EVENTS, "event_id", "integer", "text"),
+    "uuid id": (DAYS, "event_id", "uuid", "text"),
+    "double precision tickets": (DAYS, "tickets_sold", "double precision", "bigint"),
+    "day as text": (DAYS, "sale_date", "character varying(10)", "date"),
+    "time as a day": (EVENTS, "last_updated", "date", "timestamp with time zone"),
+    "a domain": (DAYS, "revenue", "double precision", "numeric(38,9)"),
+}
+NOTHING = summary_of({})
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "found", "needed"), [pytest.param(*case, id=name) for name, case in MISFITS.items()]
+)
+def test_a_column_of_another_type_is_refused(
+    store: PostgresStore, request: pytest.FixtureRequest, table: str, column: str, found: str, needed: str
+) -> None:
+    """The error names table, column and both types, and the statement in it mends that; nothing is loaded before."""
+    store.load(NOTHING)
+    kind = found
+    if request.node.callspec.id == "a domain":
+        store.run(f"CREATE DOMAIN price AS {found}")
+        kind = "price"
+    default = {"event_id": "NULL", "sale_date": "NULL"}.get(column, f"NULL::{kind}")
+    store.run(f"ALTER TABLE {table} ALTER COLUMN {column} TYPE {kind} USING {default}")
+    with pytest.raises(ConfigurationError) as caught:
+        check_tables(store.engine, Deadline(10))
+    [problem] = caught.value.details["problems"]
+    assert problem.startswith(f"{table}.{column} is {found}, and must be {needed}: ALTER TABLE")
+    for dry_run in (True, False):
+        with pytest.raises(ConfigurationError) as again:
+            store.load(BEFORE, dry_run=dry_run)
+        assert str(again.value) == str(caught.value)
+    assert stored(store) == {EVENTS: [], DAYS: []}
+    store.run(problem.partition(": ")[2])
+    check_tables(store.engine, Deadline(10))
+    store.load(BEFORE)
+    assert stored(store) == rows_of(BEFORE)
+
+
+def test_columns_that_are_missing_are_all_told(store: PostgresStore) -> None:
+    """Of both tables, with the statements that add them; the key too, without which no load can find its rows."""
+    store.run(f"CREATE TABLE {EVENTS} (event_id text, event_name text, total_tickets bigint)")
+    store.run(f"CREATE TABLE {DAYS} (event_id text, sale_date date, tickets_sold bigint)")
+    with pytest.raises(ConfigurationError, match=r"^3 problem") as caught:
+        store.load(BEFORE)
+    for problem in caught.value.details["problems"]:
+        store.run(problem.partition(": ")[2])
+    with pytest.raises(StoreUnavailableError, match=r"42P10.*ADD PRIMARY KEY"):
+        store.load(BEFORE)
+    store.run(f"ALTER TABLE {EVENTS} ADD PRIMARY KEY (event_id)")
+    store.run(f"ALTER TABLE {DAYS} ADD PRIMARY KEY (event_id, sale_date)")
+    store.load(BEFORE)
+    assert as_designed(store) == rows_of(BEFORE)
+
+
+def as_designed(store: PostgresStore) -> dict[str, Any]:
+    """What is stored, in the types of the design, whatever the order and the types of the columns."""
+    return {
+        EVENTS: store.run(
+            "SELECT event_id::text, event_name, total_tickets::bigint, total_revenue::numeric FROM event_sales_summary"
+            " WHERE last_updated::timestamptz = '2026-01-31 06:00:00.123456Z' ORDER BY 1"
+        ),
+        DAYS: store.run(
+            "SELECT event_id::text, sale_date::date, tickets_sold::bigint, revenue::numeric FROM daily_ticket_sales"
+            " ORDER BY 1, 2"
+        ),
+    }
+
+
+FITTING = {
+    "varchar": ((EVENTS, "event_id", "varchar(50)"), (DAYS, "event_id", "varchar(50)")),
+    "char": ((EVENTS, "event_id", "char(8)"), (DAYS, "event_id", "char(8)")),
+    "domain": ((EVENTS, "event_id", "label"), (DAYS, "event_id", "label"), (EVENTS, "event_name", "label")),
+    "smallint": ((EVENTS, "total_tickets", "smallint"), (DAYS, "tickets_sold", "smallint")),
+    "numeric tickets": ((EVENTS, "total_tickets", "numeric(10)"), (DAYS, "tickets_sold", "numeric")),
+    "bare numeric": ((EVENTS, "total_revenue", "numeric"), (DAYS, "revenue", "numeric")),
+    "time without a zone": ((EVENTS, "last_updated", "timestamp"),),
+    "a day as a time": ((DAYS, "sale_date", "timestamp(0)"),),
+    "a day as a time in a zone": ((DAYS, "sale_date", "timestamptz"),),
+}
+
+
+@pytest.mark.parametrize("columns", [pytest.param(case, id=name) for name, case in FITTING.items()])
+def test_a_column_of_a_fitting_type_keeps_working(store: PostgresStore, columns: tuple[tuple[str, str, str]]) -> None:
+    """Rows come, change and go, and the dry run counts them."""
+    store.load(NOTHING)
+    store.run("CREATE DOMAIN label AS text")
+    for table, column, kind in columns:
+        store.run(f"ALTER TABLE {table} ALTER COLUMN {column} TYPE {kind}")
+    check_tables(store.engine, Deadline(10))
+    for summary, days in ((BEFORE, (3, 0, 0, 0)), (AFTER, (1, 1, 1, 1)), (AFTER, (0, 0, 0, 3))):
+        told, done = store.load(summary, dry_run=True), store.load(summary)
+        assert counts(told.changes[DAYS]) == counts(done.changes[DAYS]) == days
+        assert as_designed(store) == rows_of(summary)
+    assert store.stored_tickets("ab").in_scope == 9
+
+
+def test_no_tables_are_no_problem(store: PostgresStore) -> None:
+    """They are made by the load, and not by the look at them."""
+    check_tables(store.engine, Deadline(10))
+    assert store.tables() == []
+
+
 def test_new_tables_need_no_warning(store: PostgresStore, caplog: pytest.LogCaptureFixture) -> None:
     """They have 9 decimals; the types are those of the design."""
     store.load(BEFORE)
@@ -406,7 +530,7 @@ def test_a_plain_role_needs_create_for_the_first_load_only(
     [
         pytest.param(WRITER, False, None, id="writer"),
         pytest.param(READER, True, None, id="reader, dry run"),
-        pytest.param(READER, False, ["42501", DAYS, "lacks a right", "grant"], id="reader"),
+        pytest.param(READER, False, ["42501", EVENTS, "lacks a right", "grant"], id="reader"),
         pytest.param(READ_ONLY, False, ["25006", "read-only", "replica"], id="read-only"),
         pytest.param(run_all(), False, ["42501", "lacks a right"], id="stranger"),
         pytest.param(run_all(), True, ["42501", "lacks a right"], id="stranger, dry run"),

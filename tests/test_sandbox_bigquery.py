@@ -5,15 +5,17 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Any
 
 import pytest
-from google.api_core.exceptions import Conflict
+from google.api_core.exceptions import BadRequest, Conflict
 from google.auth.credentials import AnonymousCredentials
-from google.cloud.bigquery import Client, LoadJob, LoadJobConfig, QueryJob, SchemaField, Table
+from google.cloud.bigquery import Client, LoadJob, LoadJobConfig, QueryJob, SchemaField, Table, TimePartitioning
 from requests.exceptions import ConnectionError as Disconnected
 
 from tests.sandbox.bigquery import BigQueryEmulator
 from tests.sandbox.bigquery_front import BigQueryFront
+from tests.sandbox.bigquery_rules import lacks_filter
 from tests.sandbox.http_stand_in import LOSE_ANSWER
 
 SCHEMA = [SchemaField("id", "STRING", "REQUIRED"), SchemaField("amount", "NUMERIC")]
@@ -105,3 +107,115 @@ def test_the_log_shows_what_the_emulator_forgets(front: BigQueryFront, client: C
     table.expires = datetime(2027, 1, 1, tzinfo=UTC)
     client.create_table(table, timeout=SECONDS)
     assert front.log[-1].json["expirationTime"] == "1798761600000"
+
+
+TABLE = "p.d.days"
+FILTERS = {
+    "bounds": ("SELECT * FROM `p.d.days` WHERE x = 1 AND day BETWEEN DATE '2026-01-01' AND DATE '2026-01-02'", True),
+    "null or not": ("SELECT * FROM `p.d.days` t WHERE (t.day IS NULL OR t.day IS NOT NULL) AND x = 1", True),
+    "in a subquery": (
+        "SELECT * FROM a FULL JOIN (SELECT * FROM `p.d.days` WHERE day > DATE '2026-01-01') t USING (x)",
+        True,
+    ),
+    "another table": ("SELECT * FROM `p.d.others`", True),
+    "insert": ("INSERT INTO `p.d.days` (x) SELECT x FROM `p.d.others`", True),
+    "delete": ("DELETE FROM `p.d.days` WHERE day IS NOT NULL AND x IN (SELECT x FROM `p.d.others`)", True),
+    "merge": ("MERGE `p.d.days` t USING s ON t.x = s.x AND t.day > DATE '2026-01-01' WHEN MATCHED THEN DELETE", True),
+    "alter": ("ALTER TABLE `p.d.days` ADD COLUMN y STRING", True),
+    "none": ("SELECT * FROM `p.d.days`", False),
+    "of another column": ("SELECT * FROM `p.d.days` WHERE x = 1", False),
+    "only perhaps": ("SELECT * FROM `p.d.days` WHERE day > DATE '2026-01-01' OR x = 1", False),
+    "by another column": ("SELECT * FROM `p.d.days` WHERE day > x", False),
+    "of another table": ("SELECT * FROM `p.d.days` t JOIN s ON s.x = t.x WHERE s.day > DATE '2026-01-01'", False),
+    "outside": ("SELECT * FROM (SELECT * FROM `p.d.days`) WHERE day > DATE '2026-01-01'", False),
+    "once of twice": ("SELECT 1 FROM `p.d.days` WHERE day IS NOT NULL; SELECT 1 FROM `p.d.days`", False),
+    "delete without": ("DELETE FROM `p.d.days` WHERE x = 1", False),
+    "merge by its source": (
+        "MERGE `p.d.days` t USING s ON t.x = s.x AND t.day = s.day WHEN MATCHED THEN DELETE",
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize(("query", "is_filtered"), [pytest.param(*case, id=name) for name, case in FILTERS.items()])
+def test_partition_filters(query: str, is_filtered: bool) -> None:
+    """Each look at the table needs one, over the column and constants alone; also within a transaction."""
+    for script in (query, f"BEGIN TRANSACTION;\n{query};\nCOMMIT TRANSACTION;"):
+        assert lacks_filter(script, TABLE, "day") is not is_filtered
+
+
+def daily(client: Client, dataset: str, name: str = "days") -> Table:
+    table = Table(f"{client.project}.{dataset}.{name}", [*SCHEMA, SchemaField("day", "DATE")])
+    table.time_partitioning = TimePartitioning(field="day")
+    return table
+
+
+def test_a_required_filter_is_required(client: Client, bigquery_dataset: str) -> None:
+    """From the table's making, or from its alteration on, until that is taken back."""
+    table = daily(client, bigquery_dataset)
+    table.require_partition_filter = True
+    assert client.create_table(table, timeout=SECONDS).require_partition_filter is True
+    everything = f"SELECT * FROM `{table}`"
+    with pytest.raises(BadRequest, match=r"Cannot query over table 'days' without a filter over column\(s\) 'day'"):
+        run(client, everything)
+    run(client, f"{everything} WHERE day IS NOT NULL")
+    run(client, f"ALTER TABLE `{table}` SET OPTIONS (require_partition_filter = FALSE)")
+    run(client, everything)
+
+
+def test_new_tables_inherit_the_datasets_expirations(client: Client, bigquery_dataset: str) -> None:
+    """Those of partitions go before those of tables, what a table says itself before both, and NULL means never."""
+    dataset = client.get_dataset(bigquery_dataset, timeout=SECONDS)
+    dataset.default_table_expiration_ms = 86_400_000
+    client.update_dataset(dataset, ["default_table_expiration_ms"], timeout=SECONDS)
+    assert client.create_table(daily(client, bigquery_dataset, "one"), timeout=SECONDS).expires is not None
+    dataset.default_partition_expiration_ms = 2 * 86_400_000
+    client.update_dataset(dataset, ["default_partition_expiration_ms"], timeout=SECONDS)
+    made = client.create_table(daily(client, bigquery_dataset, "two"), timeout=SECONDS)
+    assert (made.expires, made.time_partitioning.expiration_ms) == (None, 2 * 86_400_000)
+    plain = Table(f"{client.project}.{bigquery_dataset}.plain", SCHEMA)
+    plain.expires = datetime(2027, 1, 1, tzinfo=UTC)
+    assert client.create_table(plain, timeout=SECONDS).expires == plain.expires
+    for name, option in (("two", "partition_expiration_days"), ("plain", "expiration_timestamp")):
+        path = f"{client.project}.{bigquery_dataset}.{name}"
+        run(client, f"ALTER TABLE `{path}` SET OPTIONS ({option} = NULL)")
+        found = client.get_table(path, timeout=SECONDS)
+        assert found.expires is None
+        assert found.time_partitioning is None or found.time_partitioning.expiration_ms is None
+
+
+def test_streamed_rows_stay_for_a_while(front: BigQueryFront, client: Client, bigquery_dataset: str) -> None:
+    """They can be read and added to, but not changed until they have settled; others can."""
+    table, other = (daily(client, bigquery_dataset, name) for name in ("days", "others"))
+    for each in (table, other):
+        client.create_table(each, timeout=SECONDS)
+    for name in ("a", "b"):
+        assert client.insert_rows_json(table, [{"id": name}], timeout=SECONDS) == []
+    change = f"UPDATE `{table}` SET amount = 1 WHERE TRUE"
+    with pytest.raises(BadRequest, match="would affect rows in the streaming buffer, which is not supported"):
+        run(client, change)
+    run(client, f"UPDATE `{other}` SET amount = 1 WHERE TRUE")
+    assert [tuple(row.values()) for row in run(client, f"SELECT COUNT(amount), COUNT(*) FROM `{table}`")] == [(0, 2)]
+    front.tables.settle()
+    run(client, change)
+    assert [tuple(row.values()) for row in run(client, f"SELECT COUNT(amount), COUNT(*) FROM `{table}`")] == [(2, 2)]
+
+
+def test_streaming_learns_of_a_new_column_late(front: BigQueryFront, client: Client, bigquery_dataset: str) -> None:
+    """The schema has it at once. Until then, and of a field that isn't there at all, no row of the request is taken."""
+    table = daily(client, bigquery_dataset)
+    client.create_table(table, timeout=SECONDS)
+    rows = [{"id": "a"}, {"id": "b", "seen_at": "2026-01-01 00:00:00"}]
+    for _ in range(2):
+        errors = client.insert_rows_json(table, rows, timeout=SECONDS)
+        assert [error["errors"][0]["reason"] for error in errors] == ["stopped", "invalid"]
+        assert errors[1]["errors"][0]["message"] == "no such field: seen_at."
+        run(client, f"ALTER TABLE `{table}` ADD COLUMN IF NOT EXISTS seen_at TIMESTAMP")
+        assert [field.name for field in client.get_table(table, timeout=SECONDS).schema][-1] == "seen_at"
+    front.tables.settle()
+    assert client.insert_rows_json(table, rows, timeout=SECONDS) == []
+    assert [tuple(row.values()) for row in run(client, f"SELECT COUNT(seen_at), COUNT(*) FROM `{table}`")] == [(1, 2)]
+
+
+def run(client: Client, statement: str) -> Iterator[Any]:
+    return iter(client.query(statement, timeout=SECONDS, job_retry=None).result(timeout=SECONDS, job_retry=None))

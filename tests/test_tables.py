@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.tables import DAILY_TICKET_SALES, EVENT_SALES_SUMMARY, TABLES, ColumnType, amount_text
+from etl.tables import DAILY_TICKET_SALES, EVENT_SALES_SUMMARY, STAMP, STREAMED_TABLES, TABLES, ColumnType, amount_text
 from etl.transform import fold_sales, summarise
 
 NANO = 10**9
@@ -66,6 +66,18 @@ def test_rows() -> None:
         ("é", "0001-01-01", "9223372036854775807", "9" * 29 + ".999999999"),
     ]
     assert all(len(row) == len(table.names) for table in TABLES for row in table.rows(summary))
+
+
+def test_streamed_rows() -> None:
+    """Of the write mode `stream` the days come before the events, and have the run's time as well."""
+    daily, events = STREAMED_TABLES
+    assert events is EVENT_SALES_SUMMARY
+    assert (daily.columns, daily.key) == ((*DAILY_TICKET_SALES.columns, STAMP), DAILY_TICKET_SALES.key)
+    assert (STAMP.name, STAMP.type, STAMP.nullable) == ("last_updated", ColumnType.TIME, True)
+    now = datetime(2026, 11, 23, 6, tzinfo=UTC)
+    sales = [("a", date(2026, 1, 1), 1, NANO), ("b", date(2026, 1, 2), 2, NANO)]
+    summary = summarise({}, fold_sales(sales), now)
+    assert list(daily.rows(summary)) == [(*row, now.isoformat()) for row in DAILY_TICKET_SALES.rows(summary)]
 
 
 def test_time_keeps_its_offset() -> None:

@@ -7,10 +7,12 @@ from urllib.parse import parse_qs, urlsplit
 
 import urllib3
 
+from tests.sandbox.bigquery_rules import TableRules
 from tests.sandbox.http_stand_in import Answer, HttpStandIn, Request, google_error, json_answer
 
 _JOBS = re.compile(r"/bigquery/v2/projects/[^/]+/jobs")
 _JOB = re.compile(r"/bigquery/v2/projects/[^/]+/jobs/(?P<id>[^/]+)")
+_QUERIES = re.compile(r"/bigquery/v2/projects/[^/]+/queries")
 _UPLOAD = re.compile(r"/(?:resumable/)?upload/bigquery/v2/projects/[^/]+/jobs")
 _NOT_PASSED_ON = {"connection", "keep-alive", "transfer-encoding", "content-length", "date", "server"}
 
@@ -21,6 +23,7 @@ class BigQueryFront(HttpStandIn):
     - A job's id is good once; the second time is a 409, and the job can be fetched by its id. (The emulator runs a
       query again, and gives load jobs ids of its own.)
     - `log` holds every request, and so what the emulator forgets, such as a table's `expirationTime`.
+    - `tables` are the rules that tables bring with them.
     - `fail(LOSE_ANSWER, path=...)` lets the work be done and then breaks the connection; a status or HANG does
       as in `HttpStandIn`.
     """
@@ -32,6 +35,7 @@ class BigQueryFront(HttpStandIn):
         self._taken: set[str] = set()
         self._loaded: dict[str, Any] = {}
         self._uploads: dict[str, str] = {}
+        self.tables = TableRules(self._forward)
 
     def respond(self, request: Request) -> Answer:
         if _JOBS.fullmatch(request.path) and request.method == "POST":
@@ -41,11 +45,22 @@ class BigQueryFront(HttpStandIn):
         asked = _JOB.fullmatch(request.path)
         if asked is not None and request.method == "GET" and asked["id"] in self._loaded:
             return json_answer(self._loaded[asked["id"]])
-        return self._forward(request)
+        if _QUERIES.fullmatch(request.path) and request.method == "POST":
+            return self._query(request, request.json["query"])
+        return self.tables.answer(request) or self._forward(request)
 
     def _insert(self, request: Request) -> Answer:
         job_id = _job_id(request)
-        return self._forward(request) if self._take(job_id) else _duplicate(job_id)
+        if not self._take(job_id):
+            return _duplicate(job_id)
+        return self._query(request, request.json["configuration"]["query"]["query"])
+
+    def _query(self, request: Request, query: str) -> Answer:
+        if refusal := self.tables.refusal(query):
+            return refusal
+        answer = self._forward(request)
+        self.tables.note(query)
+        return answer
 
     def _begin_load(self, request: Request) -> Answer:
         answer = self._forward(request)

@@ -89,10 +89,14 @@ class EmbeddedPostgres:
         finally:
             connection.close()
 
-    def create_database(self, name: str | None = None, owner: str = "postgres") -> str:
+    def create_database(self, name: str | None = None, owner: str = "postgres", encoding: str = "UTF8") -> str:
         """An empty database, in about 10 ms. Returns its name."""
         name = name or f"db{next(self._names)}"
-        self.run(f"CREATE DATABASE {_quoted(name)} OWNER {_quoted(owner)} TEMPLATE template0 STRATEGY file_copy")
+        # The locale of the others fits UTF-8 only; that of libc called C fits all encodings.
+        locale = "" if encoding == "UTF8" else f" ENCODING '{encoding}' LOCALE_PROVIDER libc LOCALE 'C'"
+        self.run(
+            f"CREATE DATABASE {_quoted(name)} OWNER {_quoted(owner)} TEMPLATE template0 STRATEGY file_copy{locale}"
+        )
         return name
 
     def drop_database(self, name: str) -> None:
