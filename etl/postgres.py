@@ -39,8 +39,7 @@ _HOLDING: dict[ColumnType, tuple[str, ...]] = {
     ColumnType.DATE: ("date", "timestamp without time zone", "timestamp with time zone"),
     ColumnType.TIME: ("timestamp without time zone", "timestamp with time zone"),
 }
-"""What columns of tables that others made may be: what is too large for one of these is refused, or rounded as decimals
-are; a text for an id that is a number, or a binary fraction for an amount, would be neither."""
+"""What columns of tables that others made may be: types that hold a value exactly, refuse it, or round its decimals."""
 metadata = sa.MetaData()
 for _table in TABLES:
     sa.Table(
@@ -89,25 +88,30 @@ def _column_types(connection: sa.Connection) -> Types:
 
 
 def _check_types(types: Types) -> None:
-    problems = []
-    for table in TABLES:
-        stored = types.get(table.name)
-        for column in table.columns if stored else ():
-            found, needed = (stored or {}).get(column.name), _ddl_type(column)
-            change = f"ALTER TABLE {table.name} ALTER COLUMN {column.name} TYPE {needed} USING {column.name}::{needed}"
-            if found is None:
-                problems.append(
-                    f"{table.name} has no column {column.name}, which is {needed}: "
-                    f"ALTER TABLE {table.name} ADD COLUMN {column.name} {needed}"
-                )
-            elif re.sub(r"\(.*?\)", "", found) not in _HOLDING[column.type]:
-                problems.append(f"{table.name}.{column.name} is {found}, and must be {needed}: {change}")
+    problems = [
+        problem
+        for table in TABLES
+        if (stored := types.get(table.name))
+        for column in table.columns
+        if (problem := _problem(table, column, stored.get(column.name)))
+    ]
     if problems:
         raise ConfigurationError(
             f"{len(problems)} problem(s) with PostgreSQL's tables: {'; '.join(problems)}. Or rename such a table, and "
             "the next run makes a new one.",
             problems=problems,
         )
+
+
+def _problem(table: Table, column: Column, found: str | None) -> str | None:
+    """What is wrong with a column of this type (None: there is no such column), and the statement that mends it."""
+    name, needed = column.name, _ddl_type(column)
+    if found is None:
+        return f"{table.name} has no column {name}: ALTER TABLE {table.name} ADD COLUMN {name} {needed}"
+    if re.sub(r"\(.*?\)", "", found) in _HOLDING[column.type]:
+        return None
+    change = f"ALTER TABLE {table.name} ALTER COLUMN {name} TYPE {needed} USING {name}::{needed}"
+    return f"{table.name}.{name} is {found}, and must be {needed}: {change}"
 
 
 def _ddl_type(column: Column) -> str:
@@ -213,9 +217,9 @@ def _with_place(refusal: str, table: Table, summary: Summary) -> str:
     The server tells its bytes only.
     """
     character = bytes.fromhex("".join(re.findall(r"\b0x([0-9a-f]{2})\b", refusal))).decode(errors="replace")
-    for row in table.rows(summary):
+    for row in table.rows(summary) if len(character) == 1 else ():
         for name, value in zip(table.names, row, strict=True):
-            if character and character in (value or ""):
+            if character in (value or ""):
                 point = f"U+{ord(character):04X}"
                 return f"{refusal}. It is {character!r} ({point}), in {table.name}.{name} of the event {row[0]!r:.200}"
     return refusal
