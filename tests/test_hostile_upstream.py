@@ -23,7 +23,7 @@ AT_ONCE = 16
 MEMORY = 64 * MEBIBYTE
 LATE_SECONDS = 5.0
 BENIGN = "benign"
-KEPT = "SELECT reason, count(*) FROM etl_rejected_records GROUP BY reason"
+KEPT = "SELECT reason, sum(times_seen)::int FROM etl_rejected_records GROUP BY reason"
 
 
 class HostileUpstream(HttpStandIn):
