@@ -275,7 +275,7 @@ class _Reading(Generic[ItemT]):
         self._request, self._is_again = fetched.request, fetched.is_again
         self._page_ids = PageIds(is_large=not fetched.page.is_whole) if self._needs_unique_ids else None
         self._row = None
-        if fetched.row is not None and fetched.total is not None:
+        if fetched.row is not None and fetched.total is not None and not fetched.is_again:
             least = self._arrivals.least(fetched.began)
             # Of the first page of all nothing else is known; where its total is too large, a second reading tells.
             self._row, self._least = fetched.row, fetched.total if least is None else least
