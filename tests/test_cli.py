@@ -68,8 +68,8 @@ REPORT = """\
 run {run_id}: {status} in [0-9.]+ s
   read    10 events, 200 ticket sales \\(0 read twice, 0 rejected, 0 undated\\)
   totals  500 tickets, 5250[0.]* revenue, 10 events, 200 daily rows
-  postgres  daily_ticket_sales: {daily}
   postgres  event_sales_summary: {events}
+  postgres  daily_ticket_sales: {daily}
   stages  extract [0-9.]+ s.*
 """
 
