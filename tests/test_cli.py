@@ -95,7 +95,7 @@ def test_without_a_terminal(
     messages = [line["message"] for line in log]
     assert messages == [
         "ETL job started",
-        *["ETL extract attempt"] * 5,
+        *["ETL extract attempt"] * 6,
         "ETL extract completed",
         "ETL load completed",
         "ETL job completed",
