@@ -17,19 +17,35 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type
 
 from etl.bounded_answers import BoundedAdapter
 from etl.deadline import Deadline
+from etl.envelope import failure_in
 from etl.errors import UpstreamError
 from etl.items import Batch, BodyError, ItemDecoder, ItemT
 from etl.logs import log_info
 from etl.page import Page, read_page
-from etl.pagination import Origins, PageRequest, declared_total
+from etl.pagination import Origins, PageRequest
+from etl.paging_signals import declared_total
+from etl.paging_words import paging_headers
 from etl.records import EventItem, SaleItem
-from etl.retry import NETWORK_ERRORS, AttemptError, Tries, Verdict, classify, explain, reason_of, retry_after
+from etl.retry import (
+    NETWORK_ERRORS,
+    AttemptError,
+    Tries,
+    Verdict,
+    classify,
+    explain,
+    in_brackets,
+    reason_of,
+    retry_after,
+)
 from etl.settings import Settings
 
 MAX_REDIRECTS = 5
 _CHUNK_BYTES = 1 << 18
 _CODINGS = ("", "identity", "gzip", "x-gzip")
 _REDIRECTS = (301, 302, 303, 307, 308)
+_NO_CONTENT = 204
+_NO_SUCH_PAGE = (404, 410, 416)
+_NO_SUCH_PARAMETER = (400, 422)
 
 
 @dataclass(frozen=True)
@@ -47,6 +63,12 @@ TICKET_SALES = Dataset("ticket_sales", "/ticket-sales", SaleItem)
 
 class BrokenPageError(UpstreamError):
     """A large page broke off after some of its items had been taken: the dataset has to be read again."""
+
+
+class NoSuchPageError(UpstreamError):
+    """The upstream has no such page (`is_missing`), or no parameter that asks for it."""
+
+    is_missing = False
 
 
 @dataclass
@@ -77,18 +99,17 @@ class Token:
 
 @dataclass
 class FetchedPage(Generic[ItemT]):
-    """A page with what its answer's header said of it."""
+    """A page with those of its answer's headers that may be about paging."""
 
     request: PageRequest
     page: Page[ItemT]
     url: str
-    link_header: str | None
-    total_header: str | None
+    headers: dict[str, str]
 
     @cached_property
     def total(self) -> int | None:
         """How many records there are in all, where the page declares it; known once its envelope is complete."""
-        return declared_total(self.page.envelope, self.total_header)
+        return declared_total(self.page.envelope, self.headers)
 
 
 class Api:
@@ -104,6 +125,7 @@ class Api:
     ) -> None:
         self.origins = Origins(settings.nest_api_base_url, settings.nest_api_link_origins)
         self.concurrency = settings.nest_api_concurrency
+        self.page_size = settings.nest_api_page_size
         self._settings = settings
         self._timeout = settings.nest_api_timeout_seconds
         self._token = token
@@ -140,14 +162,20 @@ class Api:
     ) -> FetchedPage[ItemT]:
         """One page, tried again as long as that makes sense.
 
-        Raises UpstreamError or DeadlineExceededError; of a page over 4 MiB, `page.batches` raises BrokenPageError.
+        Raises UpstreamError (NoSuchPageError where there is no such page) or DeadlineExceededError; of a page over
+        4 MiB, `page.batches` raises BrokenPageError.
         """
         tries = Tries(self._jitter)
         try:
             return self._retrying(self._attempt, dataset, request, decoder, tries)
         except AttemptError as error:
             times = f" (tried {tries.number} times)" if tries.number > 1 else ""
-            raise UpstreamError(f"{dataset.name}, {request.describe()}: {error}{times}") from None
+            message = f"{dataset.name}, {request.describe()}: {error}{times}"
+            if error.status_code in (*_NO_SUCH_PAGE, *_NO_SUCH_PARAMETER):
+                no_page = NoSuchPageError(message)
+                no_page.is_missing = error.status_code in _NO_SUCH_PAGE
+                raise no_page from None
+            raise UpstreamError(message) from None
 
     def _attempt(
         self, dataset: Dataset[ItemT], request: PageRequest, decoder: ItemDecoder[ItemT], tries: Tries
@@ -157,7 +185,7 @@ class Api:
         try:
             response = self._get(dataset, request, tries.number)
             self._check_status(response)
-            page = read_page(self._chunks(response), decoder, self._deadline.check)
+            page = self._read_page(response, decoder)
         except (AttemptError, BodyError, *NETWORK_ERRORS) as error:
             status_code = getattr(error, "status_code", None) if response is None else response.status_code
             if response is not None:
@@ -168,14 +196,22 @@ class Api:
             _log_attempt(dataset, tries.number, response.status_code, page.item_count)
         else:
             page.batches = self._stream(page, page.batches, response, dataset, request, tries.number)
-        headers = response.headers
-        return FetchedPage(
-            request,
-            page,
-            str(response.url),
-            headers.get("Link"),
-            headers.get("X-Total-Count"),
-        )
+        return FetchedPage(request, page, str(response.url), paging_headers(response.headers))
+
+    def _read_page(self, response: requests.Response, decoder: ItemDecoder[ItemT]) -> Page[ItemT]:
+        chunks = self._chunks(response)
+        if response.status_code == _NO_CONTENT:
+            next(chunks, None)  # there is none, and the connection is free again
+            return Page(iter(()), is_whole=True)
+        page = read_page(chunks, decoder, self._deadline.check)
+        if page.is_whole and (failure := self._failure_in(page)):
+            raise AttemptError(failure, Verdict.RETRIABLE, response.status_code, None)
+        return page
+
+    def _failure_in(self, page: Page[Any]) -> str | None:
+        """What to tell of a page that comes with a good status, and says that it failed."""
+        said = failure_in(page.envelope, page.item_count)
+        return None if said is None else f"the upstream says that it failed{in_brackets(said, self._token.value())}"
 
     def _check_status(self, response: requests.Response) -> None:
         verdict = classify(response.status_code)
@@ -196,6 +232,8 @@ class Api:
         """The batches of a page that is too large to wait for its end."""
         try:
             yield from batches
+            if failure := self._failure_in(page):
+                raise BrokenPageError(f"{dataset.name}, {request.describe()}: {failure}")
         except (BodyError, *NETWORK_ERRORS) as error:
             raise BrokenPageError(f"{dataset.name}, {request.describe()}: {reason_of(error, self._timeout)}") from None
         finally:
@@ -232,7 +270,7 @@ class Api:
         _log_attempt(dataset, attempt, response.status_code, 0)
 
     def _params(self, request: PageRequest) -> dict[str, str]:
-        size = self._settings.nest_api_page_size
+        size = request.limit or self.page_size
         params = {"limit": str(size)} if size else {}
         if request.parameter and request.value is not None:
             params[request.parameter] = request.value

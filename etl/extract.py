@@ -17,7 +17,7 @@ from etl.api import EVENTS, TICKET_SALES, Api, Dataset, FetchedPage
 from etl.columns import ColumnReader, SaleColumns, SaleRow, columns_of, row_of
 from etl.errors import IncompleteExtractError
 from etl.items import CUT, MAX_RECORD_CHARACTERS, Batch, ItemT
-from etl.page_stream import PageStream, not_understood
+from etl.page_stream import PageStream
 from etl.records import (
     MISSING,
     SENT,
@@ -165,16 +165,16 @@ class Extraction:
                 yield taken
                 tally.folded += time.perf_counter() - started
             tally.waited = pages.waited
-            reading.end_page(fetched)
+            pages.has_news = reading.end_page(fetched)
             self._progress(tally)
-        reading.check(pages.unknown_keys, force=self._force)
+        reading.check(pages.refusal, force=self._force)
 
 
 def has_place(fetched: FetchedPage[Any]) -> bool:
     """Whether a record's row number tells where it stands: not behind a cursor, and not before the total is known."""
     request = fetched.request
-    by_number = request.ordinal == 1 or request.page_number is not None or bool(_OFFSET.search(request.url or ""))
-    return by_number and fetched.page.is_whole
+    is_numbered = request.is_first or request.page_number is not None or request.is_by_start
+    return (is_numbered or bool(_OFFSET.search(request.url or ""))) and fetched.page.is_whole
 
 
 class _Reading(Generic[ItemT]):
@@ -238,8 +238,11 @@ class _Reading(Generic[ItemT]):
         self.tally.duplicates += is_new.count(False) if is_new else 0
         return is_new
 
-    def end_page(self, fetched: FetchedPage[ItemT]) -> None:
-        """Note the total of a page, and raise IncompleteExtractError where pages bring nothing new."""
+    def end_page(self, fetched: FetchedPage[ItemT]) -> bool:
+        """Note the total of a page, and say whether it brought anything new.
+
+        Raises IncompleteExtractError where pages in a row don't.
+        """
         tally = self.tally
         total = fetched.total
         if tally.pages == 0:
@@ -257,17 +260,21 @@ class _Reading(Generic[ItemT]):
                 f"{tally.dataset}, {fetched.request.describe()}: {self._standstill} pages in a row brought only "
                 "records that had been read before: the upstream doesn't advance"
             )
+        return has_news
 
-    def check(self, unknown_keys: list[str], *, force: bool) -> None:
-        """Raise IncompleteExtractError unless what was read is what the upstream declares, or nobody knows."""
+    def check(self, refusal: str | None, *, force: bool) -> None:
+        """Raise IncompleteExtractError unless what was read is what the upstream declares, or nobody knows.
+
+        `refusal` is why the pages can't be taken for all.
+        """
         tally = self.tally
         ids, tally.far_repeats = self._seen.count()
         tally.distinct = ids + tally.unnamed
         tally.jumps = self._seen.jumps
-        if force or (tally.completeness != "unproved" and not tally.far_repeats):
+        if force or (refusal is None and tally.completeness != "unproved" and not tally.far_repeats):
             return
-        if unknown_keys and tally.distinct < (tally.first_total or 0):
-            raise not_understood(tally.dataset, unknown_keys)
+        if refusal is not None:
+            raise IncompleteExtractError(f"{tally.dataset}: {refusal}", dataset=tally.dataset)
         raise IncompleteExtractError(
             f"{tally.dataset}: {tally.distinct} distinct records were read on {tally.pages} pages, and the upstream "
             f"declares {_number(tally.first_total)} on the first page and {_number(tally.last_total)} on the last; "

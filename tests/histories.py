@@ -23,7 +23,7 @@ from tests.history_upstream import History, Upstream, make_history
 from tests.sandbox.postgres import EmbeddedPostgres
 from tests.sandbox.ticketing_api import TicketingApi
 
-_PAGING = {"": "one page", "page": "page numbers"}
+_PAGING = {"": "one page", "page": "page numbers", "offset": "offsets", "skip": "offsets"}
 
 
 def play(history: History, store: Store, *, force: bool = False) -> tuple[Played, list[str]]:

@@ -184,21 +184,45 @@ def _judge_missed(played: Played, dataset: str, missed: int, reading: Sequence[R
 def declares_total(envelope: Envelope) -> bool:
     """Whether its pages tell how many items there are in all."""
     told = 987_654_321
-    page = Page((), 1, 1, told, 1, more=True, next_number=2, next_token="", origin="", path="", ask="", answered_at="")
+    page = Page((), 1, 0, 1, told, 1, True, 2, "", origin="", path="", ask="", unit="token", answered_at="")
+
     body, headers = render(envelope, page)
     return str(told) in body.decode() or str(told) in headers.values()
 
 
 def pages_read(played: Played, dataset: str) -> list[RequestSeen]:
     """The pages of the last reading of a dataset, in their order, as far as they were read."""
-    ask = played.envelope.ask
+    ask = played.envelope.ask or "page"
     whole = [seen for seen in played.requests if seen.dataset == dataset and seen.items is not None]
     begins = max(index for index, seen in enumerate(whole) if ask not in seen.query)
-    reading = sorted(whole[begins:], key=lambda seen: int(seen.query.get("page", 1)) if ask == "page" else seen.number)
-    read = reading[: played.tallies[dataset].pages]  # a page that was fetched ahead may not have been needed
-    if ask == "page" and [int(seen.query.get("page", 1)) for seen in read] != list(range(1, len(read) + 1)):
+    reading = whole[begins:]
+    if ask == "page":
+        reading.sort(key=lambda seen: int(seen.query.get("page", 1)))
+        if len(reading) > 1 and reading[1].page == 1 and _comes_again(reading[1], reading[0]):
+            del reading[1]  # asked for to find out whether pages count from 0
+    pages = played.tallies[dataset].pages
+    if not played.envelope.tells_next and len(reading) > pages:
+        reading = _not_passed_over(reading)
+    read = reading[:pages]  # a page that was fetched ahead may not have been needed
+    numbers = [seen.page for seen in read if seen.page is not None]
+    if played.envelope.tells_next and ask == "page" and numbers[-len(set(numbers)) :] != sorted(set(numbers)):
         raise AssertionError(f"{dataset}: can't tell which pages were read: {[seen.target for seen in reading]}")
     return read
+
+
+def _not_passed_over(reading: Sequence[RequestSeen]) -> list[RequestSeen]:
+    """The pages of a reading without those that bring the first one, or the one before, again."""
+    read = [reading[0]]
+    for seen in reading[1:]:
+        if not (_comes_again(seen, read[0]) or _comes_again(seen, read[-1])):
+            read.append(seen)
+    return read
+
+
+def _comes_again(seen: RequestSeen, earlier: RequestSeen) -> bool:
+    """Whether a page brings nothing that stood before the last record of an earlier one, and wasn't there."""
+    ids, known = ([item["id"] for item in page.items or ()] for page in (seen, earlier))
+    return bool(ids) and (ids[-1] in known or set(known).issubset(ids))
 
 
 def check_promise(

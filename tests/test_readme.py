@@ -8,6 +8,7 @@ import pytest
 
 from etl import errors
 from etl.errors import EtlError
+from etl.paging_signals import PAGE_NUMBERS, SIGNALS, TOTAL_HEADERS, TOTALS
 from etl.settings import ENVIRONMENT
 from etl.tables import TABLES
 from main import ROUTES
@@ -57,3 +58,10 @@ def test_codes_stand_with_their_status() -> None:
 def test_every_route_is_shown() -> None:
     """Each path that the function answers is named."""
     assert [path for path in ROUTES if f"{path}" not in README] == []
+
+
+def test_every_form_of_paging_is_shown() -> None:
+    """Each name that leads to a next page, a page's own number or a total stands in the section on it."""
+    section = README.split("\n### How pages are followed\n", 1)[1].split("\n### ", 1)[0].lower()
+    names = {signal.name for signal in SIGNALS} | {*PAGE_NUMBERS, *TOTALS, *TOTAL_HEADERS}
+    assert {name for name in names if not re.search(rf"[`._]{re.escape(name.lower())}[`:.]", section)} == set()
