@@ -18,19 +18,35 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type
 
 from etl.bounded_answers import BoundedAdapter
 from etl.deadline import Deadline
+from etl.envelope import failure_in
 from etl.errors import UpstreamError
 from etl.items import Batch, BodyError, ItemDecoder, ItemT
 from etl.logs import log_info
 from etl.page import Page, read_page
-from etl.pagination import Origins, PageRequest, declared_total
+from etl.pagination import Origins, PageRequest
+from etl.paging_signals import declared_total
+from etl.paging_words import paging_headers
 from etl.records import EventItem, SaleItem
-from etl.retry import NETWORK_ERRORS, AttemptError, Tries, Verdict, classify, explain, reason_of, retry_after
+from etl.retry import (
+    NETWORK_ERRORS,
+    AttemptError,
+    Tries,
+    Verdict,
+    classify,
+    explain,
+    in_brackets,
+    reason_of,
+    retry_after,
+)
 from etl.settings import Settings
 
 MAX_REDIRECTS = 5
 _CHUNK_BYTES = 1 << 18
 _CODINGS = ("", "identity", "gzip", "x-gzip")
 _REDIRECTS = (301, 302, 303, 307, 308)
+_NO_CONTENT = 204
+_NO_SUCH_PAGE = (404, 410, 416)
+_NO_SUCH_PARAMETER = (400, 422)
 
 
 @dataclass(frozen=True)
@@ -48,6 +64,12 @@ TICKET_SALES = Dataset("ticket_sales", "/ticket-sales", SaleItem)
 
 class BrokenPageError(UpstreamError):
     """A large page broke off after some of its items had been taken: the dataset has to be read again."""
+
+
+class NoSuchPageError(UpstreamError):
+    """The upstream has no such page (`is_missing`), or no parameter that asks for it."""
+
+    is_missing = False
 
 
 @dataclass
@@ -78,12 +100,12 @@ class Token:
 
 @dataclass
 class FetchedPage(Generic[ItemT]):
-    """A page with its answer's headers.
+    """A page with those of its answer's headers that may be about paging.
 
     `began` and `ended` place its request among the others of the run: they count what begins and ends, in the order of
     time. The upstream has taken rows and total between the two, in whichever order. A page that isn't whole ends after
     its last batch. `row` is the row number of its first item, None where it has none: behind a cursor, or on a page
-    that isn't whole. `is_again` marks a page that was read before, `is_paged` one that says whether others follow.
+    that isn't whole. `is_again` marks a page that was read before.
     `asked_size` is how many items were asked for at most, None if that was left to the upstream.
     """
 
@@ -95,13 +117,12 @@ class FetchedPage(Generic[ItemT]):
     ended: int = 0
     row: int | None = None
     is_again: bool = False
-    is_paged: bool = False
     asked_size: int | None = None
 
     @cached_property
     def total(self) -> int | None:
         """How many records there are in all, where the page declares it; known once its envelope is complete."""
-        return declared_total(self.page.envelope, self.headers.get("X-Total-Count"))
+        return declared_total(self.page.envelope, self.headers)
 
 
 class Api:
@@ -117,6 +138,7 @@ class Api:
     ) -> None:
         self.origins = Origins(settings.nest_api_base_url, settings.nest_api_link_origins)
         self.concurrency = settings.nest_api_concurrency
+        self.page_size = settings.nest_api_page_size
         self._settings = settings
         self._timeout = settings.nest_api_timeout_seconds
         self._token = token
@@ -154,14 +176,20 @@ class Api:
     ) -> FetchedPage[ItemT]:
         """One page, tried again as long as that makes sense.
 
-        Raises UpstreamError or DeadlineExceededError; of a page over 4 MiB, `page.batches` raises BrokenPageError.
+        Raises UpstreamError (NoSuchPageError where there is no such page) or DeadlineExceededError; of a page over
+        4 MiB, `page.batches` raises BrokenPageError.
         """
         tries = Tries(self._jitter)
         try:
             return self._retrying(self._attempt, dataset, request, decoder, tries)
         except AttemptError as error:
             times = f" (tried {tries.number} times)" if tries.number > 1 else ""
-            raise UpstreamError(f"{dataset.name}, {request.describe()}: {error}{times}") from None
+            message = f"{dataset.name}, {request.describe()}: {error}{times}"
+            if error.status_code in (*_NO_SUCH_PAGE, *_NO_SUCH_PARAMETER):
+                no_page = NoSuchPageError(message)
+                no_page.is_missing = error.status_code in _NO_SUCH_PAGE
+                raise no_page from None
+            raise UpstreamError(message) from None
 
     def _attempt(
         self, dataset: Dataset[ItemT], request: PageRequest, decoder: ItemDecoder[ItemT], tries: Tries
@@ -172,7 +200,7 @@ class Api:
         try:
             response = self._get(dataset, request, tries.number)
             self._check_status(response)
-            page = read_page(self._chunks(response), decoder, self._deadline.check)
+            page = self._read_page(response, decoder)
         except (AttemptError, BodyError, *NETWORK_ERRORS) as error:
             status_code = getattr(error, "status_code", None) if response is None else response.status_code
             if response is not None:
@@ -180,13 +208,29 @@ class Api:
             _log_attempt(dataset, tries.number, status_code, 0)
             raise tries.count(error, self._timeout, status_code) from None
         asked_size = self._settings.nest_api_page_size
-        fetched = FetchedPage(request, page, str(response.url), response.headers, began, asked_size=asked_size)
+        headers = paging_headers(response.headers)
+        fetched = FetchedPage(request, page, str(response.url), headers, began, asked_size=asked_size)
         if page.is_whole:
             fetched.ended = next(self._moments)
             _log_attempt(dataset, tries.number, response.status_code, page.item_count)
         else:
             page.batches = self._stream(fetched, page.batches, response, dataset, tries.number)
         return fetched
+
+    def _read_page(self, response: requests.Response, decoder: ItemDecoder[ItemT]) -> Page[ItemT]:
+        chunks = self._chunks(response)
+        if response.status_code == _NO_CONTENT:
+            next(chunks, None)  # there is none, and the connection is free again
+            return Page(iter(()), is_whole=True)
+        page = read_page(chunks, decoder, self._deadline.check)
+        if page.is_whole and (failure := self._failure_in(page)):
+            raise AttemptError(failure, Verdict.RETRIABLE, response.status_code, None)
+        return page
+
+    def _failure_in(self, page: Page[Any]) -> str | None:
+        """What to tell of a page that comes with a good status, and says that it failed."""
+        said = failure_in(page.envelope, page.item_count)
+        return None if said is None else f"the upstream says that it failed{in_brackets(said, self._token.value())}"
 
     def _check_status(self, response: requests.Response) -> None:
         verdict = classify(response.status_code)
@@ -206,6 +250,8 @@ class Api:
         """The batches of a page that is too large to wait for its end."""
         try:
             yield from batches
+            if failure := self._failure_in(fetched.page):
+                raise BrokenPageError(f"{dataset.name}, {fetched.request.describe()}: {failure}")
         except (BodyError, *NETWORK_ERRORS) as error:
             reason = reason_of(error, self._timeout)
             raise BrokenPageError(f"{dataset.name}, {fetched.request.describe()}: {reason}") from None
@@ -244,7 +290,7 @@ class Api:
         _log_attempt(dataset, attempt, response.status_code, 0)
 
     def _params(self, request: PageRequest) -> dict[str, str]:
-        size = self._settings.nest_api_page_size
+        size = request.limit or self.page_size
         params = {"limit": str(size)} if size else {}
         if request.parameter and request.value is not None:
             params[request.parameter] = request.value

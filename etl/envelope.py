@@ -7,7 +7,7 @@ from typing import Any
 
 from etl.items import LENIENT, BodyError, decode_text
 
-ITEM_KEYS = ("data", "results", "items")
+ITEM_KEYS = ("data", "results", "items", "docs")
 """Where the items stand, first choice first; also inside an object under one of these."""
 # Possessive: to go back into a text of a million escapes would take a hundred bytes for each.
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[{}\[\]:,]|[^\s{}\[\]:,"]+|"', re.DOTALL)
@@ -68,6 +68,27 @@ def read_envelope(text: bytes) -> dict[str, Any]:
     _check_one_list(inner)
     merged = {**envelope, **inner}
     return {key: value for key, value in merged.items() if key not in ITEM_KEYS}
+
+
+_FAILED = ("error", "fail", "failed", "failure")
+
+
+def failure_in(envelope: dict[str, Any], item_count: int) -> str | None:
+    """What an answer says of its failure, though its status is that of a success; None where it doesn't say so."""
+    errors = [error for key in ("error", "errors") if (error := envelope.get(key))]
+    has_failed = any(envelope.get(key) is False for key in ("success", "ok"))
+    if not has_failed and (item_count or not (errors or str(envelope.get("status")).lower() in _FAILED)):
+        return None
+    return next((text for said in (envelope.get("message"), *errors) if (text := _text_of(said))), "")
+
+
+def _text_of(said: Any) -> str:
+    """A message, or the first of several; of an object its own."""
+    if isinstance(said, list):
+        said = said[0] if said else None
+    if isinstance(said, dict):
+        said = said.get("message")
+    return said if isinstance(said, str) else ""
 
 
 def _check_one_list(holder: dict[str, Any]) -> None:

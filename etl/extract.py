@@ -18,8 +18,9 @@ from etl.columns import ColumnReader, SaleColumns, SaleRow, columns_of, row_of
 from etl.errors import AmbiguousIdsError, IncompleteExtractError
 from etl.items import CUT, MAX_RECORD_CHARACTERS, Batch, ItemT
 from etl.page_ids import PageIds
-from etl.page_stream import PageStream, not_understood
-from etl.pagination import ROUND_SIZES, PageRequest, declared_size
+from etl.page_stream import PageStream
+from etl.pagination import PageRequest
+from etl.paging_signals import declared_size
 from etl.records import (
     MISSING,
     SENT,
@@ -170,11 +171,11 @@ class Extraction:
                 yield taken
                 tally.folded += time.perf_counter() - started
             tally.waited = pages.waited
-            reading.end_page(fetched)
+            pages.has_news = reading.end_page(fetched)
             self._progress(tally)
         if reading.has_open_end():
             reading.close_end(pages.fetch_total(fetched.request))
-        reading.check(pages.unknown_keys, force=self._force)
+        reading.check(pages.refusal, force=self._force)
 
 
 class _Reading(Generic[ItemT]):
@@ -280,8 +281,11 @@ class _Reading(Generic[ItemT]):
             # Of the first page of all nothing else is known; where its total is too large, a second reading tells.
             self._row, self._least = fetched.row, fetched.total if least is None else least
 
-    def end_page(self, fetched: FetchedPage[ItemT]) -> None:
-        """Note the total of a page, and raise IncompleteExtractError where pages bring nothing new."""
+    def end_page(self, fetched: FetchedPage[ItemT]) -> bool:
+        """Note the total of a page, and say whether it brought anything new.
+
+        Raises IncompleteExtractError where pages in a row don't.
+        """
         tally = self.tally
         total = fetched.total
         if tally.pages == 0 and tally.first_total is None:
@@ -300,6 +304,7 @@ class _Reading(Generic[ItemT]):
                 f"{tally.dataset}, {fetched.request.describe()}: {self._standstill} pages in a row brought only "
                 "records that had been read before: the upstream doesn't advance"
             )
+        return has_news
 
     def is_doubtful(self, fetched: FetchedPage[ItemT]) -> bool:
         """Whether records may have been pushed from the last page to one that isn't declared: it is read once more.
@@ -316,8 +321,7 @@ class _Reading(Generic[ItemT]):
         count = fetched.page.item_count
         if fetched.request.ordinal > 1:
             return 0 < self._page_size <= count
-        size = declared_size(fetched.page.envelope) or fetched.asked_size
-        return fetched.is_paged and (count >= size > 0 if size else count in ROUND_SIZES)
+        return count > 0 and count == (declared_size(fetched.page.envelope) or fetched.asked_size)
 
     def has_open_end(self) -> bool:
         """Whether a total that is declared after all rows were read can still explain them."""
@@ -331,17 +335,20 @@ class _Reading(Generic[ItemT]):
         self.tally.last_total = fetched.total
         self._arrivals.add(fetched.began, fetched.ended, fetched.total)
 
-    def check(self, unknown_keys: list[str], *, force: bool) -> None:
-        """Raise IncompleteExtractError unless what was read is what the upstream declares, or nobody knows."""
+    def check(self, refusal: str | None, *, force: bool) -> None:
+        """Raise IncompleteExtractError unless what was read is what the upstream declares, or nobody knows.
+
+        `refusal` is why the pages can't be taken for all.
+        """
         tally = self.tally
         ids, tally.far_repeats = self._seen.count()
         tally.distinct = ids + tally.unnamed
         self._arrivals.close()
         tally.total_fell, tally.jumps = self._arrivals.has_fallen, self._arrivals.jumps
-        if force or (tally.completeness != "unproved" and not tally.far_repeats):
+        if force or (refusal is None and tally.completeness != "unproved" and not tally.far_repeats):
             return
-        if unknown_keys and tally.distinct < (tally.first_total or 0):
-            raise not_understood(tally.dataset, unknown_keys)
+        if refusal is not None:
+            raise IncompleteExtractError(f"{tally.dataset}: {refusal}", dataset=tally.dataset)
         raise IncompleteExtractError(
             f"{tally.dataset}: {tally.distinct} distinct records were read on {tally.pages} pages, and the upstream "
             f"declares {_number(tally.first_total)} on the first page and {_number(tally.last_total)} on the last; "

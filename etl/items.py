@@ -191,6 +191,14 @@ def scan_batch(data: bytes, complete: bool, decoder: ItemDecoder[ItemT]) -> tupl
     return decoder.learn(Batch(consumed + b"]", decoder, items)), len(consumed) + 1, ended
 
 
+def items_in(beginning: bytes) -> list[tuple[Any, str]]:
+    """The items in the beginning of a list, each with its text; the last one may be cut off, and is left out then."""
+    text = decode_text(beginning)
+    with suppress(RecursionError):
+        return [(value, text[start:end]) for value, start, end in _scan(text, 1)]
+    return []
+
+
 def _scan(text: str, position: int) -> Iterator[tuple[Any, int, int]]:
     """(value, start, end) of each item from `position` on that a comma or the end of the list follows."""
     while True:

@@ -11,7 +11,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Generic
 
 import msgspec
@@ -31,6 +31,8 @@ MAX_ITEM_VALUES = 300_000
 KEPT_VALUES = 50_000
 """Of a page's items that wait to be used; those of smaller pages than the next are kept uncounted."""
 KEPT_BYTES = 1 << 17
+BEGINNING_BYTES = 1 << 16
+"""Of a page's items, to tell whether another page begins with the same ones."""
 _CUT_ATTEMPTS = 8
 _TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 _BETWEEN = re.compile(rb"\}\s*,")
@@ -53,6 +55,18 @@ class Page(Generic[ItemT]):
         """Read to the end without using the items: for what stands around them."""
         for _ in self.batches:
             pass
+
+    def beginning(self) -> bytes:
+        """The JSON of the first items, cut off somewhere. They can still be read afterwards."""
+        first = next(self.batches, None)
+        if first is None:
+            return b""
+        self.batches = chain((first,), self.batches)
+        return bytes(first.source[:BEGINNING_BYTES])
+
+    def discard(self) -> None:
+        """Read no further: a page that is read as a stream ends here."""
+        self.batches = iter(())
 
 
 def read_page(

@@ -1,79 +1,37 @@
-"""From a page's envelope to the next page. Pure.
+"""From what an answer says beside its items to the next page. Pure.
 
-The signals are data: where each stands, and how the next page is asked for. Sources: DESIGN section 3, and the answers
-of the NestJS paginators nestjs-paginate, nestjs-typeorm-paginate, @nestjsx/crud and typeorm-cursor-pagination.
+What is understood stands in `paging_signals`. What only looks like paging (see `paging_words`) is never taken for the
+end: either page numbers are tried, or `Next.unknown` tells it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from enum import Enum
-from itertools import product
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
-from urllib.parse import SplitResult, urljoin, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, urljoin, urlsplit, urlunsplit
 
 from etl.errors import IncompleteExtractError, UpstreamError
+from etl.paging_signals import (
+    HEADERS,
+    NUMBER_PATHS,
+    PAGE_SIZES,
+    STARTS,
+    TOTAL_PATHS,
+    Kind,
+    Signal,
+    counters_in,
+    read_range,
+    signals_in,
+    understood_forms,
+)
+from etl.paging_words import Sign, Word, count_of, integer_of, paging_signs
 from etl.records import is_storable
 
-Path = tuple[str, ...]
-
-
-class Kind(Enum):
-    """How a signal names the next page."""
-
-    NEXT = "a page number, a token or a URL; null, false and '' are the end"
-    MORE = "a flag: another page, or not"
-    COUNT = "how many pages there are"
-    CURSOR = "a token, sent back as a parameter"
-    LINK = "a URL"
-    SIZE = "the size of a full page, where nothing counts the pages: the last one is the first that isn't full"
-
-
-@dataclass(frozen=True)
-class Signal:
-    """One place in an envelope. A number or token found there is sent back as `parameter`."""
-
-    kind: Kind
-    path: Path
-    parameter: str = "page"
-
-
-CONTAINERS: tuple[Path, ...] = (("pagination",), ("meta",), ())
-"""Where counters, cursors and totals stand, first choice first; () is the envelope itself."""
-LINK_HEADER = "Link header"
-PAGE_NUMBERS = ("page", "currentPage", "current_page")
-PAGE_COUNTS = ("total_pages", "totalPages", "pageCount", "page_count")
-TOTALS = ("total", "totalItems", "total_items", "totalCount", "total_count")
-"""`count` is none of them: beside @nestjsx/crud's `total` it is the page's own."""
-PAGE_SIZES = ("limit", "itemsPerPage", "per_page", "perPage", "pageSize", "page_size", "size")
-ROUND_SIZES = frozenset(size * ten for size in (10, 20, 25, 30, 50) for ten in (1, 10, 100))
-"""What upstreams take for a page's size where nothing asks for one, or declares it."""
-SIGNALS: tuple[Signal, ...] = (
-    Signal(Kind.NEXT, ("pagination", "next_page")),
-    Signal(Kind.NEXT, ("pagination", "nextPage")),
-    Signal(Kind.MORE, ("pagination", "has_more")),
-    Signal(Kind.NEXT, ("next_page",)),
-    Signal(Kind.NEXT, ("nextPage",)),
-    Signal(Kind.MORE, ("has_more",)),
-    Signal(Kind.MORE, ("pagination", "hasMore")),
-    Signal(Kind.MORE, ("hasMore",)),
-    *(Signal(Kind.COUNT, (*container, name)) for container, name in product(CONTAINERS, PAGE_COUNTS)),
-    Signal(Kind.CURSOR, ("cursor", "afterCursor"), "afterCursor"),
-    *(
-        Signal(Kind.CURSOR, (*container, name), "cursor")
-        for container, name in product(CONTAINERS, ("next_cursor", "nextCursor"))
-    ),
-    Signal(Kind.LINK, ("links", "next")),
-    Signal(Kind.LINK, (LINK_HEADER,)),
-    *(Signal(Kind.SIZE, (*container, "limit")) for container in CONTAINERS),
-)
-"""Every signal that is understood; the first one that an envelope gives is followed."""
-
-_PAGING_WORDS = re.compile(r"next|cursor|page|offset|more|links", re.IGNORECASE)
-_CONTINUING_WORDS = re.compile(r"next|more", re.IGNORECASE)
 _URL = re.compile(r"[a-z][a-z0-9+.-]*:|/|\?", re.IGNORECASE)
+_LINK_LIKE = re.compile(r"[/?]")
+_ROUND = re.compile(r"(?:[125]|25)0*")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -81,36 +39,75 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 class PageRequest:
     """What to ask for: the dataset's own path with one parameter, or a URL of the base's origin.
 
-    `ordinal` counts from 1 in the order of reading.
+    `ordinal` counts from 1 in the order of reading. `first_number` is the number of the first page, None while it isn't
+    known, and `last_number` the last one's, where a page has declared it. `doubts` are not None where the page may not
+    be there, since no page speaks of it: they are what says that there is more all the same. `limit` is asked for
+    instead of the usual page size. `led_by` is the signal that led here, for messages.
     """
 
     ordinal: int = 1
     parameter: str | None = None
     value: str | None = None
     url: str | None = None
+    first_number: int | None = None
+    last_number: int | None = None
+    doubts: tuple[Sign, ...] | None = None
+    limit: int | None = None
+    led_by: str = field(default="", compare=False)
+
+    @property
+    def is_first(self) -> bool:
+        """Whether it names no page."""
+        return self.parameter is None and self.url is None
 
     @property
     def page_number(self) -> int | None:
         """The page number that is asked for, where it is asked for by number."""
         return count_of(self.value) if self.parameter == "page" else None
 
+    @property
+    def is_by_start(self) -> bool:
+        """Whether it is asked for by the number of items before it."""
+        return self.parameter in STARTS
+
+    def same_page(self, other: PageRequest) -> bool:
+        """Whether both ask for the same."""
+        mine, others = ((r.parameter, r.value, r.url, r.limit) for r in (self, other))
+        return mine == others
+
     def describe(self) -> str:
         """For messages; a cursor or a URL isn't shown."""
-        how = f"page={self.value}" if self.page_number is not None else self.parameter or "a link"
-        return f"page {self.ordinal}" + (f" (asked for by {how})" if self.ordinal > 1 else "")
+        is_number = self.page_number is not None or self.is_by_start
+        how = f"{self.parameter}={self.value}" if is_number else self.parameter or "a link"
+        return f"page {self.ordinal}" + ("" if self.is_first else f" (asked for by {how})")
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What an answer says beside its items. `rows` are all items that have been read, with this page's.
+
+    `headers` have lower-case names. `total` is the one that it declares; `has_totals` is False where what looks like
+    one is an amount of money.
+    """
+
+    envelope: Mapping[str, Any]
+    headers: Mapping[str, str]
+    item_count: int
+    rows: int
+    url: str
+    total: int | None
+    has_totals: bool = True
 
 
 @dataclass(frozen=True)
 class Next:
     """What a page says of the pages after it; `request` is None at the end.
 
-    `is_understood` is False where the envelope gives no signal. `last_page` is the number of pages, where it is
-    declared and the next ones can be asked for by number.
+    `unknown` is what says, at the end, that there is more, in a form that isn't understood.
     """
 
     request: PageRequest | None
-    is_understood: bool = True
-    last_page: int | None = None
+    unknown: tuple[Sign, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -139,195 +136,360 @@ class Origins:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where the next page is: `parameter` and `value`, a link where `parameter` is None, the end where `value` is."""
+    """Where the next page is: `parameter` and `value`, a link where `parameter` is None, the end where `value` is.
+
+    An end that `may_go_on` is one only if no later signal says where there is more.
+    """
 
     parameter: str | None
     value: str | int | None
+    may_go_on: bool = False
 
 
 _END = _Place(None, None)
+_NOTHING_HERE = _Place(None, None, may_go_on=True)
+_SOMEWHERE = _Place("", "")
+"""There is more; where, another signal says."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class _State:
-    """What the signals are read beside."""
+    """What the signals are read beside. `number` is this page's, where it is known.
 
-    source: Mapping[str, Any]
-    current: int
-    last_page: int | None
-    item_count: int
+    `more` are the flags that have said that there is more, `read` the paths of all signals that were understood, and
+    `led_by` that of the one that is followed.
+    """
+
+    reply: Reply
+    asked: PageRequest
+    number: int | None
+    first_number: int | None
+    last_number: int | None
+    more: list[Sign] = field(default_factory=list)
+    read: set[str] = field(default_factory=set)
+    led_by: str = ""
 
 
-def next_page(
-    envelope: Mapping[str, Any],
-    link_header: str | None,
-    asked: PageRequest,
-    item_count: int,
-    url: str,
-    origins: Origins,
-) -> Next:
-    """Follow the first signal of the page that was asked for as `asked` and came from `url`.
+def next_page(reply: Reply, asked: PageRequest, origins: Origins) -> Next:
+    """Follow the first signal of the page that was asked for as `asked`.
 
     Raises IncompleteExtractError where the pages don't advance, UpstreamError for a link to another origin.
     """
-    link = _next_link(link_header or "")
-    source = {**envelope, LINK_HEADER: link} if link else envelope
-    last_page = _first_count(envelope, PAGE_COUNTS)
-    state = _State(source, _current_page(envelope, asked), last_page, item_count)
+    state = _state_of(reply, asked)
     place = _next_place(state)
-    if place is None or place.value is None:
-        return Next(None, is_understood=place is not None)
-    if item_count == 0:
-        raise IncompleteExtractError(f"{asked.describe()} is empty, and still says that another page follows")
-    if place.parameter is None:
-        return Next(PageRequest(asked.ordinal + 1, url=origins.resolve(str(place.value), url)))
-    if isinstance(place.value, int):
-        _check_advance(place.value, state, asked)
-    return Next(
-        PageRequest(asked.ordinal + 1, place.parameter, str(place.value)),
-        last_page=last_page if isinstance(place.value, int) else None,
+    if place is None or place.may_go_on:
+        return _settle(state, has_ended=place is not None)
+    if place.value is None:
+        return Next(None)
+    if reply.item_count == 0:
+        raise IncompleteExtractError(
+            f"{asked.describe()} is empty, and still says that another page follows (`{state.led_by}`)"
+        )
+    if place is _SOMEWHERE:
+        return _go_somewhere(state)
+    ordinal, parameter, value = asked.ordinal + 1, place.parameter, str(place.value)
+    if parameter is None:
+        return Next(PageRequest(ordinal, url=origins.resolve(value, reply.url), led_by=state.led_by))
+    if parameter == "page" and isinstance(place.value, int):
+        _check_advance(place.value, state)
+        numbers = (state.first_number, state.last_number)
+        return Next(PageRequest(ordinal, parameter, value, None, *numbers, led_by=state.led_by))
+    doubts = None
+    if parameter in STARTS and reply.total is None and not state.more:  # the first page without an item is the end
+        doubts = (Sign(state.led_by, int(value) - reply.item_count, Word.WAY), *_signs(state))
+    return Next(PageRequest(ordinal, parameter, value, doubts=doubts, led_by=state.led_by))
+
+
+def _state_of(reply: Reply, asked: PageRequest) -> _State:
+    declared, count, _ = counters_in(reply.envelope, reply.headers)
+    if asked.page_number is not None and declared is not None and declared != asked.page_number:
+        raise IncompleteExtractError(
+            f"{asked.describe()} was answered with page {declared}: the upstream has no such page, or takes its number "
+            "by another parameter than `page`"
+        )
+    first_number = min(declared, 1) if asked.is_first and declared is not None else asked.first_number
+    return _State(
+        reply,
+        asked,
+        number=asked.page_number if declared is None else declared,
+        first_number=first_number,
+        last_number=asked.last_number if count is None else count - (first_number == 0),
     )
 
 
-def _check_advance(number: int, state: _State, asked: PageRequest) -> None:
-    if number <= state.current:
+def _check_advance(number: int, state: _State) -> None:
+    current = state.asked.ordinal if state.number is None else state.number
+    if number <= current:
         raise IncompleteExtractError(
-            f"{asked.describe()} names page {number} as the next one: that doesn't lead on from page {state.current}"
+            f"{state.asked.describe()} names page {number} as the next one: that doesn't lead on from page {current}"
         )
-    if state.last_page is not None and number > state.last_page:
+    if state.last_number is not None and number > state.last_number:
         raise IncompleteExtractError(
-            f"{asked.describe()} says that page {number} follows, and that there are {state.last_page} pages"
+            f"{state.asked.describe()} says that page {number} follows, and that there are "
+            f"{state.last_number + (state.first_number == 0)} pages"
         )
-
-
-def _current_page(envelope: Mapping[str, Any], asked: PageRequest) -> int:
-    declared = _first_count(envelope, PAGE_NUMBERS)
-    if asked.page_number is not None and declared is not None and declared != asked.page_number:
-        raise IncompleteExtractError(f"{asked.describe()} was answered with page {declared}")
-    return next((n for n in (declared, asked.page_number) if n is not None), asked.ordinal)
 
 
 def _next_place(state: _State) -> _Place | None:
     """What the first signal says; None without any."""
-    more = False
-    for signal in SIGNALS:
-        found, value = _look_up(state.source, signal.path)
-        if not found:
+    end: _Place | None = None
+    outvoted: tuple[Kind, ...] = ()
+    for _, signal, value, beside in signals_in(state.reply.envelope, state.reply.headers):
+        place = _READ[signal.kind](signal, value, beside, state)
+        if place is None:
             continue
-        if signal.kind is Kind.MORE:
-            if value in _NO:
-                return _END
-            more = True  # it says that there is more, not where: what stands beside it says that
+        state.read.add(signal.path)
+        if signal.kind in outvoted:
             continue
-        place = _READ[signal.kind](signal, value, state)
-        if place is not None and not (more and place.value is None):
+        state.led_by = signal.path
+        if place is _SOMEWHERE:
+            state.more.append(Sign(signal.path, value, Word.WAY, more=True))
+        elif place.may_go_on or (place.value is None and state.more):
+            end = _NOTHING_HERE
+            if signal.kind is Kind.NEXT:  # numbers come before links, and the first of them counts
+                outvoted = (Kind.NEXT, Kind.LINK, Kind.LINK_OR_NUMBER)
+        else:
             return place
-    return _Place("page", state.current + 1) if more else None
+    if state.more:
+        return _SOMEWHERE if state.number is None else _Place("page", state.number + 1)
+    if end is None and state.asked.page_number is not None and state.asked.last_number is not None:
+        return _of_last_number(state)
+    return end
 
 
-def _read_next(signal: Signal, value: Any, state: _State) -> _Place | None:
+def _read_flag(signal: Signal, value: Any, beside: Mapping[str, Any], state: _State) -> _Place:  # noqa: ARG001
+    return _END if value in _NO else _SOMEWHERE
+
+
+def _read_next(signal: Signal, value: Any, beside: Mapping[str, Any], state: _State) -> _Place | None:
     if value is True:
-        return _Place(signal.parameter, state.current + 1)
+        return _SOMEWHERE
     if isinstance(value, str) and _URL.match(value):
         # Numbers come before links: a COUNT follows.
-        return _Place(None, value) if state.last_page is None else None
-    number = _integer(value)
-    return _read_token(signal, value, state) if number is None else _Place(signal.parameter, number)
+        return _Place(None, value) if state.last_number is None or state.number is None else None
+    number = integer_of(value)
+    return _read_token(signal, value, beside, state) if number is None else _Place(signal.parameter, number)
 
 
-def _read_token(signal: Signal, value: Any, state: _State) -> _Place | None:  # noqa: ARG001 - one of a table
+def _read_token(signal: Signal, value: Any, beside: Mapping[str, Any], state: _State) -> _Place | None:  # noqa: ARG001
     if value in (None, False, ""):
-        return _END
+        return _NOTHING_HERE
+    if not isinstance(value, (str, int)):
+        return None
     if not is_storable(str(value)):
-        raise UpstreamError(f"its token for the next page ({'.'.join(signal.path)}) can't be sent back")
+        raise UpstreamError(f"its token for the next page ({signal.path}) can't be sent back")
     return _Place(signal.parameter, str(value))
 
 
-def _read_count(signal: Signal, value: Any, state: _State) -> _Place | None:
+def _read_count(signal: Signal, value: Any, beside: Mapping[str, Any], state: _State) -> _Place | None:  # noqa: ARG001
     count = count_of(value)
     if count is None:
         return None
-    return _Place(signal.parameter, state.current + 1) if state.current < count else _END
+    if state.number is None:  # it says whether: where, it can't say
+        return _SOMEWHERE if state.asked.ordinal < count else _END
+    return _of_last_number(state)
 
 
-def _read_link(signal: Signal, value: Any, state: _State) -> _Place | None:  # noqa: ARG001
-    return _Place(None, value) if isinstance(value, str) and value else _END
+def _of_last_number(state: _State) -> _Place:
+    number, last = state.number, state.last_number
+    return _END if number is None or last is None or number >= last else _Place("page", number + 1)
 
 
-def _read_size(signal: Signal, value: Any, state: _State) -> _Place | None:
-    size = count_of(value)
-    if not size or not any(_look_up(state.source, (*signal.path[:-1], name))[0] for name in PAGE_NUMBERS):
+def _read_start(signal: Signal, value: Any, beside: Mapping[str, Any], state: _State) -> _Place | None:
+    start = count_of(value)
+    has_size = any(count_of(beside.get(name)) for name in PAGE_SIZES)
+    if start is None or not (has_size or state.reply.total is not None or state.more):
         return None
-    return _Place(signal.parameter, state.current + 1) if state.item_count >= size else _END
+    return _from_start(signal, start, state)
 
 
-_READ: dict[Kind, Callable[[Signal, Any, _State], _Place | None]] = {
+def _read_range(signal: Signal, value: Any, beside: Mapping[str, Any], state: _State) -> _Place | None:  # noqa: ARG001
+    shown = read_range(value)
+    if shown is None:
+        return None
+    return _NOTHING_HERE if shown[0] is None else _from_start(signal, shown[0], state)
+
+
+def _from_start(signal: Signal, start: int, state: _State) -> _Place:
+    asked = state.asked
+    if asked.parameter == signal.parameter and str(start) != asked.value:
+        raise IncompleteExtractError(
+            f"{asked.describe()} was answered with `{signal.path}: {start}`: the upstream takes it by another parameter"
+        )
+    following = start + state.reply.item_count
+    is_end = following == start or (state.reply.total is not None and following >= state.reply.total)
+    return _NOTHING_HERE if is_end else _Place(signal.parameter, following)
+
+
+def _read_link(signal: Signal, value: Any, beside: Mapping[str, Any], state: _State) -> _Place | None:  # noqa: ARG001
+    link = _next_link(value) if signal.place is HEADERS else value
+    if isinstance(link, str) and link:
+        return _Place(None, link)
+    return _NOTHING_HERE if link in (None, False, "") and signal.place is not HEADERS else None
+
+
+def _read_link_or_number(signal: Signal, value: Any, beside: Mapping[str, Any], state: _State) -> _Place | None:
+    number = integer_of(value)
+    if number is not None:  # any other number counts something else than pages
+        is_next = number == 1 + (state.asked.ordinal if state.number is None else state.number)
+        return _Place(signal.parameter, number) if is_next else None
+    is_link = isinstance(value, str) and _LINK_LIKE.search(value)
+    return _SOMEWHERE if value is True else _read_link(signal, value, beside, state) if is_link or not value else None
+
+
+_READ: dict[Kind, Callable[[Signal, Any, Mapping[str, Any], _State], _Place | None]] = {
     Kind.NEXT: _read_next,
+    Kind.MORE: _read_flag,
     Kind.COUNT: _read_count,
     Kind.CURSOR: _read_token,
+    Kind.START: _read_start,
+    Kind.RANGE: _read_range,
     Kind.LINK: _read_link,
-    Kind.SIZE: _read_size,
+    Kind.LINK_OR_NUMBER: _read_link_or_number,
 }
 _NO = (None, False, "", "false", "0")
 
 
-def declared_total(envelope: Mapping[str, Any], header: str | None) -> int | None:
-    """How many items there are in all, where the envelope or the X-Total-Count header says so."""
-    total = _first_count(envelope, TOTALS)
-    return count_of(header) if total is None else total
+def _go_somewhere(state: _State) -> Next:
+    """A flag says that there is more, and nothing says where: by page numbers, if by anything."""
+    others = tuple(sign for sign in _signs(state) if sign.word in (Word.WAY, Word.START))
+    if not state.asked.is_first or others:
+        return Next(None, (*state.more, *others))
+    guess = PageRequest(1, "page", "1", last_number=state.last_number, doubts=tuple(state.more))
+    return Next(guess)
 
 
-def declared_size(envelope: Mapping[str, Any]) -> int | None:
-    """How many items a full page has, where the envelope says so."""
-    return _first_count(envelope, PAGE_SIZES)
+def _settle(state: _State, *, has_ended: bool) -> Next:
+    """No signal leads on. `has_ended` is whether one says so."""
+    reply, asked = state.reply, state.asked
+    if not asked.is_first and asked.doubts is None:
+        return Next(None)  # the signals that led here have gone
+    signs = _signs(state)
+    ways = tuple(sign for sign in signs if sign.word is Word.WAY)
+    if reply.total is not None and reply.rows >= reply.total:
+        return Next(None, ways)
+    starts = tuple(sign for sign in signs if sign.word is Word.START and reply.item_count and not has_ended)
+    more = tuple(sign for sign in signs if sign.more and sign.word is not Word.WAY)
+    if ways or starts or (more and not reply.item_count and asked.is_first):
+        return Next(None, (*ways, *starts, *more))
+    if has_ended:
+        more = tuple(sign for sign in more if sign.path not in TOTAL_PATHS)
+    is_all = has_ended or any(sign.more is False for sign in signs)
+    if not reply.item_count or (is_all and not more):
+        return Next(None)
+    if asked.doubts is not None:
+        return _guess_on(state, asked.doubts, more)
+    numbered = tuple(sign for sign in signs if sign.word in (Word.PAGE, Word.PAGES, Word.SIZE))
+    if not more and not _may_be_full(state, numbered):
+        return Next(None)
+    number = 2 if state.number is None else state.number + 1
+    unsolved = (sign for sign in numbered if not sign.more and not _is_harmless(sign, reply.item_count))
+    return Next(PageRequest(2, "page", str(number), first_number=state.first_number, doubts=(*more, *unsolved)))
 
 
-def unknown_paging(envelope: Mapping[str, Any], *, continuing: bool) -> list[str]:
-    """The keys that look like paging and have a value; only those that say "there is more" if `continuing`."""
-    words = _CONTINUING_WORDS if continuing else _PAGING_WORDS
-    places = {container: _look_up(envelope, container)[1] for container in CONTAINERS}
-    return [
-        ".".join((*container, str(key)))
-        for container, place in places.items()
-        if isinstance(place, Mapping)
-        for key, value in place.items()
-        if words.search(str(key)) and value not in (*_NO, 0) and (*container, key) not in places
+def _is_harmless(sign: Sign, item_count: int) -> bool:
+    """Whether a word on numbered pages fits a list of one page, that an upstream sends whatever page is asked for."""
+    if sign.word is Word.SIZE:
+        name = sign.path.rpartition(".")[2]
+        return item_count < sign.value or (name == "size" and item_count == sign.value)
+    return sign.path in NUMBER_PATHS or sign.more is False
+
+
+def _guess_on(state: _State, doubts: Sequence[Sign], more: Sequence[Sign]) -> Next:
+    """The page after one that was there, though no page spoke of it."""
+    asked = state.asked
+    # Records arrive meanwhile: the first page's count is what has to be there.
+    kept = (*(s for s in doubts if s.word is Word.COUNT), *(s for s in more if s.word is not Word.COUNT))
+    step = state.reply.item_count if asked.is_by_start else 1
+    value = str((count_of(asked.value) or 0) + step)
+    return Next(replace(asked, ordinal=asked.ordinal + 1, value=value, doubts=kept))
+
+
+def _may_be_full(state: _State, numbered: Sequence[Sign]) -> bool:
+    """Whether the first page may not be all, though nothing says that there is more."""
+    count, limit = state.reply.item_count, _asked_limit(state.reply.url)
+    if not numbered:
+        return count == limit or not state.reply.has_totals or is_round(count)
+    sizes = [sign.value for sign in numbered if sign.word is Word.SIZE]
+    # A size that only repeats what was asked for says nothing of a lower cap.
+    is_short = any(count < size and (size != limit or not is_round(count)) for size in sizes)
+    return len(sizes) < len(numbered) or not is_short
+
+
+def is_round(count: int) -> bool:
+    """Whether it is a number that page sizes and caps usually have: 10, 20, 25, 50, 100, ..."""
+    return count >= 10 and _ROUND.fullmatch(str(count)) is not None
+
+
+def full_page(limit: int) -> str:
+    """Why a page of as many items as were asked for can't be taken for all."""
+    return (
+        f"as many records came as NEST_API_PAGE_SIZE asks for, {limit}, more come where more are asked for, and "
+        "`page=2` brings the first ones again: how the next page is asked for isn't told. Set NEST_API_PAGE_SIZE to "
+        "more records than there are, or let the upstream tell its pages. "
+        f"Understood are {understood_forms()}. A run with `force` loads what was read all the same."
+    )
+
+
+def _asked_limit(url: str) -> int | None:
+    return next((count_of(value) for name, value in parse_qsl(urlsplit(url).query) if name == "limit"), None)
+
+
+def _signs(state: _State) -> tuple[Sign, ...]:
+    """All that looks like paging and isn't understood; but a total that has been read already is none."""
+    reply, asked = state.reply, state.asked
+    asked_with = () if asked.is_first else (asked.value, *(v for _, v in parse_qsl(urlsplit(reply.url).query)))
+    signs = paging_signs(
+        reply.envelope, reply.headers, asked.ordinal, reply.rows, [value for value in asked_with if value]
+    )
+    return tuple(
+        sign for sign in signs if sign.path not in state.read and (reply.has_totals or sign.path not in TOTAL_PATHS)
+    )
+
+
+def tells_place(reply: Reply, asked: PageRequest) -> bool:
+    """Whether a page says itself that it is the one that was asked for."""
+    if asked.page_number is not None:
+        return counters_in(reply.envelope, reply.headers)[0] == asked.page_number
+    starts = [
+        (read_range(value) or (None, None))[0] if signal.kind is Kind.RANGE else count_of(value)
+        for _, signal, value, _ in signals_in(reply.envelope, reply.headers)
+        if signal.kind in (Kind.START, Kind.RANGE)
     ]
+    return asked.value in [str(start) for start in starts]
 
 
-def understood_forms() -> str:
-    """The paging forms that are understood, for messages."""
-    return ", ".join(dict.fromkeys(".".join(signal.path) for signal in SIGNALS))
+def unresolved(doubts: Sequence[Sign], rows: int, *, is_refused: bool) -> tuple[Sign, ...]:
+    """Which doubts remain after a page that was guessed brought nothing.
+
+    `rows` is as many items as there can be. `is_refused` is whether the upstream takes no page numbers: then words
+    about full or numbered pages remain as well. If it does, whoever compares totals judges them.
+    """
+    remaining = [sign for sign in doubts if not (sign.word is Word.COUNT and sign.value <= rows)]
+    if is_refused:
+        return tuple(remaining)
+    return tuple(sign for sign in remaining if sign.more and sign.path not in TOTAL_PATHS)
 
 
-def count_of(value: object) -> int | None:
-    """A counter: a whole number from 0, as a number or as text."""
-    number = _integer(value)
-    return number if number is not None and number >= 0 else None
+def refusal(unknown: Sequence[Sign], rows: int) -> str:
+    """Why what was read can't be taken for all, and how to go on."""
+    shown = ", ".join(f"`{sign}`" for sign in unknown[:10])
+    if all(sign.word is Word.COUNT for sign in unknown):
+        said = (
+            f"{shown} says that there is more than the {rows} records that were read, and page 2 brings no others. If "
+            "it isn't the number of records (but an amount of money, for instance), it needs another name"
+        )
+    elif any(sign.path.rpartition(".")[2] in STARTS and sign.word is Word.START for sign in unknown):
+        said = (
+            f"{shown} says where the page begins, and nothing beside it where the list ends: a `limit` (or `take`), a "
+            "total or `has_more` is missing"
+        )
+    elif not any(sign.more or sign.word is Word.START for sign in unknown):
+        said = f"{shown} speaks of pages, and `page=2` brings the first one again: the next one isn't asked for so"
+    else:
+        said = f"{shown} says that there is more, in a form that isn't understood"
 
-
-def _integer(value: object) -> int | None:
-    if type(value) is int:
-        return value
-    return int(value) if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,15}", value) else None
-
-
-def _first_count(envelope: Mapping[str, Any], names: tuple[str, ...]) -> int | None:
-    for container in CONTAINERS:
-        _, place = _look_up(envelope, container)
-        counts = (count_of(place[name]) for name in names if name in place) if isinstance(place, dict) else ()
-        if (count := next((count for count in counts if count is not None), None)) is not None:
-            return count
-    return None
-
-
-def _look_up(source: Mapping[str, Any], path: Path) -> tuple[bool, Any]:
-    value: Any = source
-    for key in path:
-        if not isinstance(value, dict) or key not in value:
-            return False, None
-        value = value[key]
-    return True, value
+    return f"{said}. Understood are {understood_forms()}. A run with `force` loads what was read all the same."
 
 
 _PARAMETER = r"""\s*;\s*([\w!#$&+.^`|~*-]+)\s*(?:=\s*("(?:[^"\\]|\\.)*"|[^\s;,"]+))?"""

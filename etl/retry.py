@@ -148,12 +148,16 @@ def explain(status_code: int, chunks: Iterator[bytes], wait: float | None, token
         said = "; ".join(map(str, message)) if isinstance(message, list) else str(message or "")
     except (ValueError, RecursionError, *NETWORK_ERRORS):
         said = ""
-    if token:
-        said = said.replace(token, "***")
-    parts = [f"the upstream answered {status_code}" + (f" ({said[:200]})" if said else "")]
+    parts = [f"the upstream answered {status_code}" + in_brackets(said, token)]
     if wait is not None and wait > MAX_RETRY_AFTER_SECONDS:
         parts.append(f"it asks to wait for {wait:.0f} s, and a run waits for {MAX_RETRY_AFTER_SECONDS:.0f} s at most")
     return ". ".join([*parts, *_HINTS.get(status_code, ())])
+
+
+def in_brackets(said: str, token: str | None) -> str:
+    """The upstream's own words as they stand in a message, without the token."""
+    said = said.replace(token, "***") if token else said
+    return f" ({said[:200]})" if said else ""
 
 
 _ERROR_BYTES = 65_536

@@ -10,7 +10,7 @@ threads: play such a one with `--times 20`.
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -20,6 +20,7 @@ from etl.api import FetchedPage
 from etl.errors import EtlError
 from etl.logs import configure_logs
 from etl.page_stream import PageStream
+from etl.paging_words import paging_headers
 from etl.pipeline import RunOptions, run_etl_once
 from etl.records import SaleItem
 from etl.settings import Settings
@@ -28,7 +29,7 @@ from tests.history_upstream import History, Upstream, make_history
 from tests.sandbox.postgres import EmbeddedPostgres
 from tests.sandbox.ticketing_api import REQUEST_ID, TicketingApi
 
-_PAGING = {"": "one page", "page": "page numbers"}
+_PAGING = {"": "one page", "page": "page numbers", "offset": "offsets", "skip": "offsets"}
 
 
 def play(history: History, store: Store, *, force: bool = False) -> tuple[Played, list[str]]:
@@ -73,15 +74,27 @@ def pages_used() -> Iterator[dict[str, list[int]]]:
     """Of each dataset the requests whose answers its last reading used, in their order: not all that it asked for."""
     used: dict[str, list[int]] = {}
 
+    class NotedHeaders(dict[str, str]):
+        """Those that the product keeps, and which request they answer."""
+
+        request = 0
+
+    def noted(headers: Mapping[str, str]) -> dict[str, str]:
+        kept = NotedHeaders(paging_headers(headers))
+        kept.request = int(headers[REQUEST_ID])
+        return kept
+
     class NotedPages(PageStream[SaleItem]):
         def __iter__(self) -> Iterator[FetchedPage[SaleItem]]:
-            noted = used[self._dataset.name] = []
+            numbers = used[self._dataset.name] = []
             for fetched in super().__iter__():
-                noted.append(int(fetched.headers[REQUEST_ID]))
+                assert isinstance(fetched.headers, NotedHeaders)
+                numbers.append(fetched.headers.request)
                 yield fetched
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("etl.extract.PageStream", NotedPages)
+        patch.setattr("etl.api.paging_headers", noted)
         yield used
 
 

@@ -190,7 +190,8 @@ def _judge_missed(played: Played, dataset: str, missed: int, reading: Sequence[R
 def declares_total(envelope: Envelope) -> bool:
     """Whether its pages tell how many items there are in all."""
     told = 987_654_321
-    page = Page((), 1, 1, told, 1, more=True, next_number=2, next_token="", origin="", path="", ask="", answered_at="")
+    page = Page((), 1, 0, 1, told, 1, True, 2, "", origin="", path="", ask="", unit="token", answered_at="")
+
     body, headers = render(envelope, page)
     return str(told) in body.decode() or str(told) in headers.values()
 

@@ -98,14 +98,14 @@ class History:
         shape, key = self.shape, self.order and self.order.key
         if not shape.ask:
             return False
-        if shape.ask == "page" or key is None:
+        if shape.is_counted or key is None:
             return not self.only_adds
         return key == "sale_date" or self.skips_ties
 
     @property
     def skips_ties(self) -> bool:
         """Whether a cursor continues after a row's sort key, and skips the rows that share it, whatever happens."""
-        is_keyset = self.shape.ask not in {"", "page"} and self.order is not None and self.order.key != "id"
+        is_keyset = self.shape.unit == "token" and self.order is not None and self.order.key != "id"
         return is_keyset and self.shape.cursor_rule == "key"
 
 

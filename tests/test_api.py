@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from etl.api import TICKET_SALES, Api, Token
+from etl.api import TICKET_SALES, Api, BrokenPageError, Token
 from etl.deadline import Deadline
 from etl.errors import ConfigurationError, DeadlineExceededError, TerminatedError, UpstreamError
 from etl.items import ItemDecoder
@@ -26,7 +26,7 @@ from tests.sandbox.http_shell import HttpServer
 from tests.sandbox.sample_data import plain_sales
 from tests.sandbox.ticketing_api import TicketingApi
 from tests.sandbox.upstream_faults import Fault
-from tests.upstream import NOW, FakeDeadline, attempt_event, client, json_logs, logged
+from tests.upstream import NOW, FakeDeadline, attempt_event, client, json_logs, logged, read_all
 
 FIRST, SECOND = PageRequest(), PageRequest(2, "page", "2")
 GZIPPED = gzip.compress(json.dumps(plain_sales(50)).encode())
@@ -131,7 +131,7 @@ RETRIED = [
     pytest.param(Fault("html"), "the body is neither a JSON object nor an array", 200, id="HTML"),
     pytest.param(
         Fault("wrong_shape"),
-        "the body has no list under data, results, items; its keys are statusCode, message",
+        "the body has no list under data, results, items, docs; its keys are statusCode, message",
         200,
         id="an object without items",
     ),
@@ -160,6 +160,19 @@ RETRIED = [
         200,
         id="gzip cut short",
     ),
+    *(
+        pytest.param(Fault("status", status=200, body=json.dumps(body).encode()), reason, 200, id=f"it failed: {name}")
+        for name, body, reason in (
+            ("success", {"success": False, "data": [], "message": "later"}, "the upstream says that it failed (later)"),
+            ("ok", {"ok": False, "items": [{"id": 9}]}, "the upstream says that it failed"),
+            (
+                "error",
+                {"error": {"message": "no database"}, "data": []},
+                "the upstream says that it failed (no database)",
+            ),
+            ("its token", {"error": "bad t0k", "data": []}, "the upstream says that it failed (bad ***)"),
+        )
+    ),
     pytest.param(Fault("hang"), "no answer, or no more of it, within 0.2 s", None, id="no answer in time"),
     pytest.param(Fault("hang", after_bytes=9), "no answer, or no more of it, within 0.2 s", 200, id="stalls"),
 ]
@@ -176,6 +189,7 @@ def test_what_is_tried_again(fault: Fault, reason: str, status: int | None, caps
         TicketingApi(sales=plain_sales(9), page_size=3, faults=faults) as upstream,
         client(
             upstream.base_url,
+            token="t0k",
             deadline=deadline,
             env={"NEST_API_TIMEOUT_SECONDS": timeout},
         ) as api,
@@ -191,6 +205,28 @@ def test_what_is_tried_again(fault: Fault, reason: str, status: int | None, caps
     assert message.endswith(" (tried 3 times)")
     attempts = [(1, status, 0), (2, status, 0), (3, 200, 3), (1, status, 0), (2, status, 0), (3, status, 0)]
     assert logged(capsys) == [attempt_event(*attempt, "ticket_sales") for attempt in attempts]
+
+
+def test_no_content_is_an_empty_list(capsys: pytest.CaptureFixture[str]) -> None:
+    """204 says that there is nothing, at once and on the same connection, and is no failed attempt."""
+    with json_logs(), TicketingApi(faults=[Fault("status", status=204, body=b"", times=2)]) as upstream:
+        with client(upstream.base_url) as api:
+            fetched = api.fetch_page(TICKET_SALES, FIRST, ItemDecoder(SaleItem))
+            assert (list(fetched.page.batches), fetched.page.item_count, fetched.total) == ([], 0, None)
+            assert fetched.page.is_whole
+        assert read_all(upstream.base_url).tally.completeness == "undeclared"
+        assert len(upstream.requests) == 2
+    assert logged(capsys) == [attempt_event(1, 204, 0, "ticket_sales")] * 2
+
+
+def test_a_large_page_that_says_that_it_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind items that have been taken already, such words are a page that breaks off."""
+    monkeypatch.setattr("etl.page.WHOLE_PAGE_BYTES", 1000)
+    body = json.dumps({"data": plain_sales(50), "success": False, "error": "cut off"}).encode()
+    with TicketingApi(faults=[Fault("status", status=200, body=body)]) as upstream, client(upstream.base_url) as api:
+        with pytest.raises(BrokenPageError, match=r"ticket_sales, page 1: .* failed \(cut off\)"):
+            fetch(api)
+        assert fetch(api) == []
 
 
 def test_jitter() -> None:

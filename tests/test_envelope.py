@@ -1,8 +1,10 @@
 """Where the list of items begins, and what stands around it."""
 
+from typing import Any
+
 import pytest
 
-from etl.envelope import items_start, read_envelope
+from etl.envelope import failure_in, items_start, read_envelope
 from etl.items import BodyError
 from etl.records import NumberText
 
@@ -52,3 +54,24 @@ def test_one_list_only(text: bytes, keys: str) -> None:
     """Lists under two item keys are refused: which of them are the items would be a guess."""
     with pytest.raises(BodyError, match=f"has lists under .*({keys})"):
         read_envelope(text)
+
+
+FAILURES: list[Any] = [
+    pytest.param({"success": False}, 3, "", id="success"),
+    pytest.param({"ok": False, "message": "no"}, 0, "no", id="ok"),
+    pytest.param({"error": "no database"}, 0, "no database", id="error"),
+    pytest.param({"errors": [{"message": "late"}, {"message": "later"}]}, 0, "late", id="errors"),
+    pytest.param({"error": {"code": 7}}, 0, "", id="error without words"),
+    pytest.param({"status": "error"}, 0, "", id="status"),
+    pytest.param({"error": "some weren't found"}, 3, None, id="error beside items"),
+    pytest.param({"status": "failed"}, 3, None, id="status beside items"),
+    pytest.param({"success": True, "ok": True, "error": None, "errors": [], "status": "ok"}, 0, None, id="none"),
+    pytest.param({"success": "no", "ok": 0, "error": False, "status": 200}, 0, None, id="other values"),
+    pytest.param({}, 0, None, id="nothing"),
+]
+
+
+@pytest.mark.parametrize(("envelope", "items", "said"), FAILURES)
+def test_failures(envelope: dict[str, Any], items: int, said: str | None) -> None:
+    """An answer may say that it failed, and why; an error beside items is one of something else."""
+    assert failure_in(envelope, items) == said

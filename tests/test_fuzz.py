@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from etl.errors import ConfigurationError, EtlError
 from etl.items import BodyError, ItemDecoder
 from etl.page import read_page
-from etl.pagination import Origins, PageRequest, declared_total, next_page, unknown_paging
+from etl.pagination import Origins, PageRequest, Reply, next_page, refusal
+from etl.paging_signals import declared_total
 from etl.records import EventItem, Rejected, SaleItem, read_event, sale_reader
 from etl.settings import NAMES, Settings
 from tests.application import application_client
@@ -100,24 +101,47 @@ def test_pages(body: bytes, item_type: Any, size: int) -> None:
 @given(
     st.dictionaries(
         st.sampled_from(["pagination", "meta", "links", "cursor", "page", "total", "next_page", "nextPage", "has_more"])
-        | st.sampled_from(["totalPages", "limit", "next", "afterCursor", "next_cursor"])
+        | st.sampled_from(["totalPages", "limit", "next", "afterCursor", "next_cursor", "paging", "_links", "pageInfo"])
+        | st.sampled_from(["offset", "skip", "take", "count", "last", "continuationToken", "nextOffset", "pageIndex"])
         | st.text(max_size=4),
-        st.recursive(VALUES, lambda inner: st.dictionaries(st.sampled_from(["next", "page", "totalPages"]), inner)),
+        st.recursive(
+            VALUES,
+            lambda inner: (
+                st.dictionaries(st.sampled_from(["next", "page", "totalPages", "href", "rel", "offset"]), inner)
+                | st.lists(inner, max_size=2)
+            ),
+        ),
         max_size=6,
     ),
-    st.text(max_size=60) | st.from_regex(r"<[^>]{0,20}>; ?rel=\"?next\"?", fullmatch=True),
-    st.sampled_from([PageRequest(), PageRequest(2, "page", "2"), PageRequest(2, url="https://api.example.com/a?b")]),
-    st.integers(0, 5),
+    st.dictionaries(
+        st.sampled_from(["link", "content-range", "x-total", "x-next-page", "x-pagination", "x-page", "x-next-cursor"]),
+        st.text(max_size=60)
+        | st.from_regex(r"<[^>]{0,20}>; ?rel=\"?next\"?", fullmatch=True)
+        | st.from_regex(r"(bytes |items=)?(\d{1,3}-\d{1,20}|\*)/(\d|\*)", fullmatch=True)
+        | st.sampled_from(["2", "-1", '{"HasNext":[{}]}', "{" * 9]),
+        max_size=3,
+    ),
+    st.sampled_from(
+        [
+            PageRequest(),
+            PageRequest(2, "page", "2"),
+            PageRequest(2, "page", "2", doubts=()),
+            PageRequest(2, "offset", "5", doubts=()),
+            PageRequest(2, url="https://api.example.com/a?b"),
+        ]
+    ),
+    st.integers(0, 5) | st.sampled_from([100, 10**6]),
 )
-def test_pagination(envelope: dict[str, Any], header: str, asked: PageRequest, items: int) -> None:
-    """Any envelope and Link header lead to a page of the upstream's own origin, to the end, or to one of our errors."""
-    declared_total(envelope, header)
-    unknown_paging(envelope, continuing=True)
+def test_pagination(envelope: dict[str, Any], headers: dict[str, str], asked: PageRequest, items: int) -> None:
+    """Any envelope and headers lead to a page of the upstream's own origin, to the end, or to one of our errors."""
+    reply = Reply(
+        envelope, headers, items, items, "https://api.example.com/v1/e?x=1", declared_total(envelope, headers)
+    )
     with suppress(EtlError):
-        origins = Origins("https://api.example.com/v1")
-        following = next_page(envelope, header, asked, items, "https://api.example.com/v1/events", origins).request
-        if following is not None and following.url is not None:
-            assert following.url.startswith("https://api.example.com/")
+        following = next_page(reply, asked, Origins("https://api.example.com/v1"))
+        assert refusal(following.unknown, items)
+        if following.request is not None and following.request.url is not None:
+            assert following.request.url.startswith("https://api.example.com/")
 
 
 HOLD_SECRETS = ("DATABASE_URL", "NEST_API_BASE_URL", "NEST_API_TOKEN", "DB_PASS")

@@ -73,7 +73,10 @@ PURE = {
     "items": {"items", "columns", "records"},
     "envelope": {"envelope", "items", "columns", "records"},
     "page": {"page", "envelope", "items", "columns", "records"},
-    "pagination": {"pagination", "records", "errors"},
+    "paging_words": {"paging_words"},
+    "paging_signals": {"paging_signals", "paging_words"},
+    "pagination": {"pagination", "paging_signals", "paging_words", "records", "errors"},
+    "repeats": {"repeats", "items", "columns", "records"},
     "groups": {"groups", "columns", "records"},
     "transform": {"transform", "groups", "columns", "records", "errors"},
     "tables": {"tables", "records"},
@@ -105,7 +108,7 @@ LAYERS = (
     | {"retention", "stores"},
     {"api", "retry", "pagination", "page", "records", "tables", "seen_ids", "secret_manager", "database"}
     | {"cloud_sql", "bigquery_client", "bounded_answers", "columns", "items", "envelope", "groups"}
-    | {"arrivals", "page_ids", "upgrade", "ledger_tables"},
+    | {"arrivals", "page_ids", "upgrade", "ledger_tables", "paging_signals", "paging_words", "repeats"},
     {"settings", "database_url", "deadline", "errors", "logs"},
 )  # fmt: skip
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}

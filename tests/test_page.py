@@ -63,6 +63,7 @@ SHAPES: list[tuple[str, bytes, bytes, dict[str, Any]]] = [
     ("data", b'{"data":[', b"]}", {}),
     ("results", b'{"results": [', b"] }", {}),
     ("items", b'{"items" :[', b"]}", {}),
+    ("docs", b'{"totalDocs":2,"docs":[', b"]}", {"totalDocs": 2}),
     ("keys before", b'{"page":1,"meta":{"a":[1,{"b":[]}]},"data":[', b"]}", {"page": 1, "meta": {"a": [1, {"b": []}]}}),
     (
         "keys after",
@@ -222,7 +223,7 @@ BROKEN = [
     pytest.param(b'"s3cret"', "neither a JSON object nor an array", id="text"),
     pytest.param(b"<!DOCTYPE html><html><body>s3cret [{}]</body>", "neither a JSON object nor an array", id="HTML"),
     pytest.param(b"\x1f\x8b\x08\x00\x00", "neither a JSON object nor an array", id="binary"),
-    pytest.param(b"{}", "no list under data, results, items; its keys are none", id="empty object"),
+    pytest.param(b"{}", "no list under data, results, items, docs; its keys are none", id="empty object"),
     pytest.param(b'{"message":"s3cret","code":[1]}', "its keys are message, code", id="no item key"),
     pytest.param(b'{"data":"s3cret","page":{"data":1}}', "its keys are data, page", id="no list"),
     pytest.param(b'{"data":{"x":[]}}', "its keys are data", id="no list inside"),

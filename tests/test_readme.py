@@ -8,6 +8,7 @@ import pytest
 
 from etl import errors
 from etl.errors import EtlError
+from etl.paging_signals import PAGE_NUMBERS, SIGNALS, TOTAL_HEADERS, TOTALS
 from etl.run_log import LEASE_SECONDS
 from etl.settings import ENVIRONMENT, Settings
 from etl.tables import TABLES
@@ -71,3 +72,10 @@ def test_deploy_commands_fit_each_other() -> None:
     assert "ETL_DEADLINE_SECONDS" in dict(pairs)
     assert settings.etl_deadline_seconds + 10 <= int(timeout) < int(attempt.removesuffix("s")) <= 1800
     assert int(backoff.removesuffix("s")) > LEASE_SECONDS
+
+
+def test_every_form_of_paging_is_shown() -> None:
+    """Each name that leads to a next page, a page's own number or a total stands in the section on it."""
+    section = README.split("\n### How pages are followed\n", 1)[1].split("\n### ", 1)[0].lower()
+    names = {signal.name for signal in SIGNALS} | {*PAGE_NUMBERS, *TOTALS, *TOTAL_HEADERS}
+    assert {name for name in names if not re.search(rf"[`._]{re.escape(name.lower())}[`:.]", section)} == set()

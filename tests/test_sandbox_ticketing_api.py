@@ -29,7 +29,7 @@ def get(api: TicketingApi, **query: object) -> requests.Response:
 
 def items_of(body: Any) -> list[Any]:
     while isinstance(body, dict):
-        body = next(body[key] for key in ("data", "results", "items") if key in body)
+        body = next(body[key] for key in ("data", "results", "items", "docs") if key in body)
     return list(body)
 
 
@@ -46,8 +46,10 @@ def at(body: Any, path: str) -> Any:
 @pytest.mark.parametrize("name", [name for name, envelope in ENVELOPES.items() if envelope.ask == "page"])
 def test_page_numbers_split_the_rows_in_every_envelope(name: str) -> None:
     """Any envelope that is asked by number gives each row once, and nothing past the end."""
+    first = ENVELOPES[name].first_number
     with TicketingApi(sales=SALES, envelope=name, page_size=2) as api:
-        assert [ids(get(api, page=page)) for page in range(1, 5)] == [[1, 2], [3, 4], [5], []]
+        assert [ids(get(api, page=page)) for page in range(first, first + 4)] == [[1, 2], [3, 4], [5], []]
+        assert ids(get(api)) == [1, 2]
 
 
 @pytest.mark.parametrize("name", [name for name, envelope in ENVELOPES.items() if not envelope.ask])

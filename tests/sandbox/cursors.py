@@ -42,7 +42,7 @@ def sort_rows(rows: Sequence[Any], order: Order | None, envelope: Envelope, dice
     """The rows as served. A cursor that continues after a row needs a total order: there `id` breaks ties."""
     if order is None:
         return rows
-    if envelope.ask not in {"", "page"} and envelope.cursor_rule == "row":
+    if envelope.ask and not envelope.is_counted and envelope.cursor_rule == "row":
         return sorted(rows, key=lambda r: (rank(r, order.key), rank(r, "id")), reverse=order.descending)
     listed = dice.sample(rows, len(rows)) if order.unstable_ties else rows
     return sorted(listed, key=lambda r: rank(r, order.key), reverse=order.descending)

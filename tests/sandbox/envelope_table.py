@@ -9,21 +9,24 @@ from tests.sandbox.envelopes import (
     Form,
     Hole,
     answered_at,
+    content_range,
     count,
     items,
     limit,
     link_header,
+    links_list,
     more,
     next_page,
     number,
     page_link,
     pages,
+    start,
     text,
     total,
 )
 
 
-def _at(place: str, fields: Mapping[str, Hole]) -> dict[str, Any]:
+def _at(place: str, fields: Mapping[str, Any]) -> dict[str, Any]:
     """Fields beside the items, at the top level ("") or in `place`."""
     return {"data": items, **(fields if not place else {place: dict(fields)})}
 
@@ -63,11 +66,11 @@ _VERITIX = Envelope(
 
 ENVELOPES: dict[str, Envelope] = {
     # One page holds all.
-    "array": Envelope(items, ask=""),
-    "data": Envelope({"data": items}, ask=""),
-    "results": Envelope({"results": items}, ask=""),
-    "items": Envelope({"items": items}, ask=""),
-    "data:wrapped": Envelope({"success": True, "data": items, "timestamp": answered_at}, ask=""),
+    "array": Envelope(items, ask="", tells_next=False),
+    "data": Envelope({"data": items}, ask="", tells_next=False),
+    "results": Envelope({"results": items}, ask="", tells_next=False),
+    "items": Envelope({"items": items}, ask="", tells_next=False),
+    "data:wrapped": Envelope({"success": True, "data": items, "timestamp": answered_at}, ask="", tells_next=False),
     # The next page by name.
     **{
         _named(place, name) + suffix: Envelope(_at(place, {name: next_page(form, end)}))
@@ -98,8 +101,42 @@ ENVELOPES: dict[str, Envelope] = {
     "link header": Envelope(items, headers={"Link": link_header("absolute")}),
     "link header:relative": Envelope(items, headers={"Link": link_header("relative")}),
     "link header:cursor": Envelope({"data": items}, headers={"Link": link_header("absolute")}, ask="cursor"),
-    # Only a short page tells the end.
-    "data+page+limit": Envelope({"data": items, "page": number, "limit": limit}),
+    # Further forms.
+    "next": Envelope(_at("", {"next": next_page()})),
+    "next:absolute": Envelope(_at("", {"next": next_page("absolute")})),
+    "paging.next:relative": Envelope(_at("paging", {"next": next_page("relative", ABSENT)})),
+    "meta.next_page": Envelope(_at("meta", {"next_page": next_page()})),
+    "meta.has_more": Envelope(_at("meta", {"has_more": more})),
+    "links.next.href": Envelope(_at("links", {"next": {"href": next_page("absolute")}})),
+    "_links.next.href": Envelope(_at("_links", {"next": {"href": next_page("absolute", ABSENT)}})),
+    "links[next]": Envelope({"data": items, "links": links_list}),
+    "meta.links.next": Envelope({"data": items, "meta": {"links": {"next": next_page("absolute")}}}),
+    "pagination.links.next": Envelope({"data": items, "pagination": {"links": {"next": next_page("absolute")}}}),
+    "page+last_page": Envelope(_at("", {"page": number, "last_page": pages})),
+    "meta.page+lastPage": Envelope(_at("meta", {"page": number, "lastPage": pages})),
+    "page+pages": Envelope(_at("", {"page": number, "pages": pages})),
+    "page+page_count": Envelope(_at("", {"page": number, "page_count": pages})),
+    "meta.pagination": Envelope({"data": items, "meta": {"pagination": {"page": number, "totalPages": pages}}}),
+    "paging.page+totalPages": Envelope(_at("paging", {"page": number, "totalPages": pages})),
+    "offset+limit": Envelope(_at("", {"offset": start, "limit": limit}), ask="offset", tells_next=False),
+    "meta.offset+limit+total": Envelope(_at("meta", {"offset": start, "limit": limit, "total": total}), ask="offset"),
+    "skip+take": Envelope(_at("", {"skip": start, "take": limit}), ask="skip", tells_next=False),
+    "pageInfo": Envelope(_at("pageInfo", {"hasNextPage": more, "endCursor": lambda p: p.next_token}), ask="after"),
+    "X-Next-Page": Envelope(items, headers={"X-Next-Page": next_page("digits", "")}),
+    "X-Page+X-Total-Pages": Envelope(items, headers={"X-Page": text(number), "X-Total-Pages": text(pages)}),
+    "X-Total": Envelope(items, headers={"X-Total": text(total)}, tells_next=False),
+    "Content-Range": Envelope(items, headers={"Content-Range": content_range(total)}, ask="offset"),
+    "Content-Range:unknown": Envelope(
+        items, headers={"Content-Range": content_range(lambda _: "*")}, ask="offset", tells_next=False
+    ),
+    "docs+totalDocs": Envelope({"docs": items, "totalDocs": total, "page": number, "totalPages": pages}),
+    # Pages from 0.
+    "has_more:from 0": Envelope(_at("", {"has_more": more}), first_number=0),
+    "page+totalPages:from 0": Envelope(_at("", {"page": number, "totalPages": pages}), first_number=0),
+    "totalPages:from 0": Envelope(_at("", {"totalPages": pages}), first_number=0),
+    # Nothing tells the next page.
+    "data+page+limit": Envelope({"data": items, "page": number, "limit": limit}, tells_next=False),
+    "data+total": Envelope({"data": items, "total": total}, tells_next=False),
     # Real paginators, as their servers answer.
     "nestjs-paginate": Envelope(
         {
@@ -166,6 +203,11 @@ TOTAL_PLACES = (
         for place in ("", "meta", "pagination")
         for name in ("total", "totalItems", "total_items", "totalCount", "total_count")
     ),
+    "paging.total",
+    "meta.pagination.total",
+    "totalDocs",
+    "totalElements",
+    "X-Total",
     "X-Total-Count",
 )
 """Places that `Envelope.declaring` takes and that the ETL promises to find a declared total in."""

@@ -18,6 +18,9 @@ ABSENT: Any = object()
 Form = Literal["number", "digits", "token", "absolute", "relative"]
 """How a next page is written: 2, "2", a cursor, a URL with origin, a URL without."""
 
+Unit = Literal["page", "row", "token"]
+"""What the parameter that asks for a page counts: pages, or the rows before it. A token counts nothing."""
+
 CursorRule = Literal["row", "key", "key_again"]
 """What a cursor continues from: strictly after the last row (right), strictly after the last row's sort key
 (skips rows that share it), or from that key on (sends those rows again, unless the key is `id`)."""
@@ -25,10 +28,14 @@ CursorRule = Literal["row", "key", "key_again"]
 
 @dataclass(frozen=True)
 class Page:
-    """All that an envelope may show of one page. `items` are JSON values, or bytes that hold JSON text."""
+    """All that an envelope may show of one page. `items` are JSON values, or bytes that hold JSON text.
+
+    `start` is how many rows stand before it, `number` the page's number as the upstream counts.
+    """
 
     items: Sequence[Any]
     number: int
+    start: int
     limit: int
     total: int
     pages: int
@@ -38,12 +45,14 @@ class Page:
     origin: str
     path: str
     ask: str
+    unit: Unit
     answered_at: str
     shown_next: Any = ABSENT
     """Where it is set, it stands in the place of every next page, whatever that place's form."""
 
     def url(self, number: int, token: str = "", *, origin: str | None = None) -> str:
-        value = str(number) if self.ask == "page" else token
+        row = self.start + (number - self.number) * self.limit
+        value = {"page": str(number), "row": str(row), "token": token}[self.unit]
         query = urlencode({self.ask: value, "limit": self.limit})
         return f"{self.origin if origin is None else origin}{self.path}?{query}"
 
@@ -72,6 +81,14 @@ def items(page: Page) -> Any:
 
 def number(page: Page) -> int:
     return page.number
+
+
+def start(page: Page) -> int:
+    return page.start
+
+
+def next_start(page: Page) -> int:
+    return page.start + page.limit
 
 
 def limit(page: Page) -> int:
@@ -128,10 +145,27 @@ def link_header(form: Form) -> Hole:
     following = next_page(form, ABSENT)
 
     def hole(page: Page) -> str:
-        links = {"first": page.url(1)} if page.ask == "page" else {}
+        links = {"first": page.url(1)} if page.unit == "page" else {}
         url = following(page)
         links |= {} if url is ABSENT else {"next": url}
         return ", ".join(f'<{url}>; rel="{rel}"' for rel, url in links.items()) or ABSENT
+
+    return hole
+
+
+def links_list(page: Page) -> list[dict[str, str]]:
+    """Links as a list of relations, `next` among them while there is a next page."""
+    following = next_page("absolute", ABSENT)(page)
+    links = {"self": page.url(page.number, page.next_token), **({} if following is ABSENT else {"next": following})}
+    return [{"href": url, "rel": rel, "method": "GET"} for rel, url in links.items()]
+
+
+def content_range(shown_total: Hole, unit: str = "items ") -> Hole:
+    """Which rows the page has, of how many."""
+
+    def hole(page: Page) -> str:
+        rows = f"{page.start}-{page.start + len(page.items) - 1}" if page.items else "*"
+        return f"{unit}{rows}/{shown_total(page)}"
 
     return hole
 
@@ -142,10 +176,20 @@ def page_link(to: Callable[[Page], int], when: Callable[[Page], bool], otherwise
 
 @dataclass(frozen=True)
 class Envelope:
-    """One upstream's way to answer. `ask` is the query parameter that asks for a page; empty: one page holds all."""
+    """One upstream's way to answer. `ask` is the query parameter that asks for a page; empty: one page holds all.
+
+    The parameter's `unit` is that of its name, unless told otherwise; pages count from `first_number`.
+    """
 
     body: Template
     ask: str = "page"
+    asks_for: Unit | None = None
+    first_number: int = 1
+    tells_next: bool = True
+    """Whether a page says that there is another one: by its number, a flag, a cursor or a link."""
+    past_end: Literal["empty", "last", "missing"] = "empty"
+
+    """What comes for a page beyond the last one: no items, the last page once more, or a 404."""
     headers: Mapping[str, Hole] = field(default_factory=dict)
     limit_names: tuple[str, ...] = ("limit",)
     default_limit: int = 20
@@ -157,6 +201,17 @@ class Envelope:
     """Answers an unknown query parameter with a 400, as a strict ValidationPipe does."""
     inner: tuple[str, ...] = ()
     """Where inside `body` the envelope with the items stands."""
+
+    @property
+    def unit(self) -> Unit:
+        """What `ask` counts."""
+        units: dict[str, Unit] = {"page": "page", "offset": "row", "skip": "row"}
+        return self.asks_for or units.get(self.ask, "token")
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether a page is asked for by its place among all rows, wherever its rows have moved to."""
+        return self.unit != "token"
 
     def sized(self, page_size: int) -> "Envelope":
         """The same, with this page size where the client asks for none; a smaller cap is raised to it."""

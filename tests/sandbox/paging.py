@@ -52,11 +52,13 @@ def read_limit(query: Mapping[str, str], envelope: Envelope) -> int:
 
 
 def read_number(query: Mapping[str, str], envelope: Envelope) -> int:
-    """The page number asked for. Raises QueryError for one that isn't: 400, or 500 as a negative offset makes."""
-    asked = query.get("page", "1")
+    """Which page is asked for, from 1. Raises QueryError for a number that isn't one: 400, or 500 as a negative offset
+    makes."""
+    least = envelope.first_number if envelope.unit == "page" else 0
+    asked = query.get(envelope.ask, str(least))
     digits = asked.removeprefix("-")
-    if digits.isascii() and digits.isdigit() and int(asked) > 0:
-        return int(asked)
+    if digits.isascii() and digits.isdigit() and int(asked) >= least:
+        return int(asked) - least + 1 if envelope.unit == "page" else int(asked) // read_limit(query, envelope) + 1
     status, message = (
         (400, "page must be a positive number") if envelope.over_cap == "refuse" else (500, "Internal server error")
     )
@@ -80,7 +82,7 @@ class Pager:
     def number(self, name: str, query: Mapping[str, str], envelope: Envelope) -> int:
         """The number of the page asked for. Raises QueryError."""
         check_names(query, envelope)
-        if envelope.ask == "page":
+        if envelope.is_counted:
             return read_number(query, envelope)
         return self._numbers.get((name, query.get(envelope.ask, "")), 1)
 
@@ -91,11 +93,18 @@ class Pager:
         if not envelope.ask:
             return rows, Position(1, 0, max(1, len(rows)), len(rows))
         limit = read_limit(query, envelope)
-        if envelope.ask == "page":
+        if envelope.unit == "page":
             start = (number - 1) * limit
+        elif envelope.unit == "row":
+            start = int(query.get(envelope.ask, "0"))
         else:
             token = query.get(envelope.ask)
             start = find_cursor(token, rows, order, envelope.cursor_rule) if token else 0
+        if start >= len(rows) > 0 and envelope.past_end != "empty":
+            if envelope.past_end == "missing":
+                raise QueryError(404, "Invalid page.")
+            number = -(-len(rows) // limit)
+            start = (number - 1) * limit
         return rows, Position(number, start, limit, len(rows))
 
     def hand_out(self, name: str, token: str, number: int) -> None:

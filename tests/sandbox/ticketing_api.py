@@ -232,20 +232,22 @@ class TicketingApi:
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         page = Page(
             items=taken,
-            number=at.number,
+            number=at.number - 1 + dataset.envelope.first_number,
+            start=at.start,
             limit=at.limit,
             total=at.total,
             pages=at.pages,
             more=at.start + at.limit < at.total,
-            next_number=at.number + 1,
+            next_number=at.number + dataset.envelope.first_number,
             next_token=token,
             origin=self._origin(seen),
             path=seen.path,
             ask=dataset.envelope.ask,
+            unit=dataset.envelope.unit,
             answered_at=now,
         )
         page = show_with(fault, page, at, dataset.envelope)
-        self._pager.hand_out(seen.dataset or "", page.next_token, page.next_number)
+        self._pager.hand_out(seen.dataset or "", page.next_token, at.number + 1)
         return page
 
 
