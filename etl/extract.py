@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, tzinfo
 from functools import partial
@@ -23,6 +23,7 @@ from etl.records import (
     SENT,
     UNREADABLE,
     EventRecord,
+    FieldCount,
     Rejected,
     SaleItem,
     TicketSaleRecord,
@@ -59,8 +60,10 @@ class Tally:
     distinct ids, rejected items' too, and the `unnamed` items, which have none. `first_total` and `last_total` are what
     the first and last page declared. `total_fell` is whether a page declared less than the one before: then records
     were deleted under the reader, or pages were served out of their order. `jumps` are records that came again from
-    further off than new records can have pushed them. Either way another record may have been skipped. `waited` is
-    seconds spent waiting for the upstream, `folded` seconds that whoever takes the records spent on them.
+    further off than new records can have pushed them. Either way another record may have been skipped. `fields_found`
+    are the fields with the key under which each was found first, `fields_had` counts the records that had it where it
+    was looked for. `waited` is seconds spent waiting for the upstream, `folded` seconds that whoever takes the records
+    spent on them.
     """
 
     dataset: str
@@ -80,6 +83,7 @@ class Tally:
     rejects_room: int = field(default_factory=lambda: REJECTS_CHARACTERS)
     dates: Counter[str] = field(default_factory=Counter)
     fields_found: dict[str, str] = field(default_factory=dict)
+    fields_had: Counter[str] = field(default_factory=Counter)
     keys_seen: list[str] = field(default_factory=list)
     waited: float = 0.0
     folded: float = 0.0
@@ -91,6 +95,10 @@ class Tally:
     @property
     def undated(self) -> int:
         return self.dates[MISSING] + self.dates[UNREADABLE]
+
+    def looked_for(self, name: str) -> int:
+        """In how many records a field was looked for: a price only where there is no total."""
+        return self.read - (self.fields_had["total_amount"] if name == "price" else 0)
 
     @property
     def completeness(self) -> str:
@@ -199,8 +207,9 @@ class _Reading(Generic[ItemT]):
     def take(self, batch: Batch[ItemT], place: int | None) -> list[Any]:
         """The records of a batch that can be used, and are new (or kept all the same); the tally notes all of them."""
         tally, read = self.tally, self._read
-        records: list[Any] = [_NOT_AN_OBJECT if item is None else read(item) for item in batch.items]
-        _note_fields(batch, tally)
+        items = batch.items
+        records: list[Any] = [_NOT_AN_OBJECT if item is None else read(item) for item in items]
+        _note_fields(batch, batch.fields(items), tally)
         has_rejects = Rejected in set(map(type, records))
         is_new = self._note(list(map(_reject_or(self._id_of) if has_rejects else self._id_of, records)), place)
         if has_rejects:
@@ -223,6 +232,7 @@ class _Reading(Generic[ItemT]):
         columns = None if batch.plain is None else read(batch.plain)
         if columns is None:
             return columns_of(map(row_of, self.take(batch, place)))
+        _note_fields(batch, batch.plain_fields(), self.tally)
         is_new = self._note([sale.sale_id for sale in batch.plain or ()], place)
         if is_new:
             columns = columns.only(is_new)
@@ -324,9 +334,10 @@ def _kept(text: str, room: int) -> str:
     return text if len(text) <= length else text[:length] + CUT
 
 
-def _note_fields(batch: Batch[Any], tally: Tally) -> None:
-    """Under which key each field was found first."""
+def _note_fields(batch: Batch[Any], fields: Mapping[str, FieldCount], tally: Tally) -> None:
+    """Under which key each field was found first, and how many records had it."""
     if not tally.keys_seen:
         tally.keys_seen = batch.first_keys()
-    for name, key in batch.fields.items():
+    for name, (key, had) in fields.items():
         tally.fields_found.setdefault(name, key)
+        tally.fields_had[name] += had
