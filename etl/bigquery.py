@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from etl.bigquery_client import Jobs, attempt, client_for, explained_errors
@@ -17,6 +18,7 @@ from etl.bigquery_sql import (
     compare,
     json_rows,
     read_changes,
+    scope_parts,
     stored_rows_query,
     stored_tickets_query,
     stream_chunks,
@@ -134,7 +136,7 @@ class _Store:
                 continue
             stored: Iterator[Any] = iter(())
             if self._has_table(table):
-                stored = self._jobs.query(stored_rows_query(table, self._quoted(table)), [_scope(summary.scope)])
+                stored = self._query_scope(stored_rows_query(table, self._quoted(table)), summary.scope)
             result.changes[table.name] = compare(table, summary, (tuple(row.values()) for row in stored))
         return result
 
@@ -142,9 +144,16 @@ class _Store:
         """See the function of that name."""
         if not self._has_table(EVENT_SALES_SUMMARY):
             return StoredTickets(0, 0)
-        query = stored_tickets_query(self._quoted(EVENT_SALES_SUMMARY))
-        row = next(self._jobs.query(query, [_scope(scope)]))
-        return StoredTickets(int(row["total"]), int(row["in_scope"]))
+        rows = list(self._query_scope(stored_tickets_query(self._quoted(EVENT_SALES_SUMMARY)), scope))
+        return StoredTickets(int(rows[0]["total"]), sum(int(row["in_scope"]) for row in rows))
+
+    def _query_scope(self, query: str, scope: tuple[str, ...]) -> Iterator[Any]:
+        """A query's rows for the events in scope: a request may have room for some of their ids only."""
+        from google.cloud.bigquery import ArrayQueryParameter
+
+        return chain.from_iterable(
+            self._jobs.query(query, [ArrayQueryParameter("scope", "STRING", part)]) for part in scope_parts(scope)
+        )
 
     def _stage(self, table: Table, summary: Summary) -> None:
         """A load job into a table that expires."""
@@ -266,9 +275,3 @@ def _definition(path: str, table: Table, *, for_staging: bool = False) -> BigQue
         definition.time_partitioning = TimePartitioning(field=table.partition)
         definition.clustering_fields = [key for key in table.key if key != table.partition]
     return definition
-
-
-def _scope(scope: tuple[str, ...]) -> Any:
-    from google.cloud.bigquery import ArrayQueryParameter
-
-    return ArrayQueryParameter("scope", "STRING", list(scope))
