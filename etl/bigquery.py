@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +67,7 @@ def load_bigquery(
 
 
 def stored_tickets(settings: Settings, scope: tuple[str, ...], deadline: Deadline) -> StoredTickets:
-    """The tickets that BigQuery holds, in all and in scope; 0 where there is no table yet."""
+    """What BigQuery holds, in all and in scope; 0 where there is no table yet."""
     with explained_errors(), within(deadline):
         return _Store(settings, deadline, "guard").stored_tickets(scope)
 
@@ -143,9 +144,10 @@ class _Store:
     def stored_tickets(self, scope: tuple[str, ...]) -> StoredTickets:
         """See the function of that name."""
         if not self._has_table(EVENT_SALES_SUMMARY):
-            return StoredTickets(0, 0)
+            return StoredTickets(0, 0, Decimal())
         rows = list(self._query_scope(stored_tickets_query(self._quoted(EVENT_SALES_SUMMARY)), scope))
-        return StoredTickets(int(rows[0]["total"]), sum(int(row["in_scope"]) for row in rows))
+        revenue = sum((Decimal(row["revenue"]) for row in rows), Decimal())
+        return StoredTickets(int(rows[0]["total"]), sum(int(row["in_scope"]) for row in rows), revenue)
 
     def _query_scope(self, query: str, scope: tuple[str, ...]) -> Iterator[Any]:
         """A query's rows for the events in scope: a request may have room for some of their ids only."""

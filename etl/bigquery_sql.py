@@ -146,11 +146,15 @@ def totals_query(table: Table, places: Places) -> str:
 
 
 def stored_tickets_query(target: str) -> str:
-    """One row: tickets in all and of the events in @scope. In the write mode `stream` an event's newest row counts."""
+    """One row: tickets in all, and tickets and revenue of the events in @scope.
+
+    In the write mode `stream` an event's newest row counts.
+    """
     return f"""
-        SELECT IFNULL(SUM(total_tickets), 0) AS total,
-               IFNULL(SUM(IF(event_id IN UNNEST(@scope), total_tickets, 0)), 0) AS in_scope
-        FROM (SELECT event_id, total_tickets,
+        SELECT COALESCE(SUM(total_tickets), 0) AS total,
+               COALESCE(SUM(IF(is_asked_for, total_tickets, 0)), 0) AS in_scope,
+               COALESCE(SUM(IF(is_asked_for, total_revenue, 0)), 0) AS revenue
+        FROM (SELECT total_tickets, total_revenue, event_id IN UNNEST(@scope) AS is_asked_for,
                      ROW_NUMBER() OVER (PARTITION BY event_id ORDER BY last_updated DESC) AS age FROM {target})
         WHERE age = 1"""
 

@@ -34,8 +34,8 @@ COUNTS = (
 )
 """What report, ledger and log say of a run alike."""
 
-FieldsFound = dict[str, dict[str, str]]
-"""Dataset -> field -> the key it was found under."""
+FieldsFound = dict[str, dict[str, Any]]
+"""Dataset -> field -> what was found of it, as JSON (see `guards.FieldFound`)."""
 
 
 @dataclass

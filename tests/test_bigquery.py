@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -387,13 +388,13 @@ def test_stored_tickets_of_streamed_rows_are_the_newest(make_store: StoreMaker) 
     store = make_store(bq_write_mode="stream")
     for hour, tickets in ((1, 5), (3, 7), (2, 6)):
         at = MORNING + timedelta(hours=hour)
-        store.load(summary_of({}, [("a", "2026-01-01", tickets, "1"), ("b", "2026-01-01", 10, "1")], at=at))
+        store.load(summary_of({}, [("a", "2026-01-01", tickets, f"{hour}"), ("b", "2026-01-01", 10, "1")], at=at))
     assert len(store.rows(EVENTS)) == 6
     tickets_of = store.stored_tickets
     assert [tickets_of(scope) for scope in ("a", "ab", "x")] == [
-        StoredTickets(17, 7),
-        StoredTickets(17, 17),
-        StoredTickets(17, 0),
+        StoredTickets(17, 7, Decimal(3)),
+        StoredTickets(17, 17, Decimal(4)),
+        StoredTickets(17, 0, Decimal()),
     ]
 
 
@@ -408,8 +409,8 @@ def test_a_scope_larger_than_a_request(
     with BigQueryFront(bigquery_emulator.url, request_bytes=13_000) as front:
         store = make_store(front.url)
         store.load(summary_of(names, days))
-        assert store.stored_tickets([*names]) == StoredTickets(500, 500)
-        assert store.stored_tickets([*names][::2]) == StoredTickets(500, 250)
+        assert store.stored_tickets([*names]) == StoredTickets(500, 500, Decimal(125))
+        assert store.stored_tickets([*names][::2]) == StoredTickets(500, 250, Decimal("62.5"))
         told, done = store.load(summary, dry_run=True), store.load(summary)
         asked = [request for request in front.log if "@scope" in query_of(request)]
         assert len(asked) == 2 + 1 + 2 + 2
