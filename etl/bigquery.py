@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from etl.bigquery_client import Jobs, attempt, client_for, explained_errors
@@ -18,6 +20,7 @@ from etl.bigquery_sql import (
     compare,
     json_rows,
     read_changes,
+    scope_parts,
     stored_rows_query,
     stored_tickets_query,
     stream_chunks,
@@ -67,7 +70,7 @@ def load_bigquery(
 
 
 def stored_tickets(settings: Settings, scope: tuple[str, ...], deadline: Deadline) -> StoredTickets:
-    """The tickets that BigQuery holds, in all and in scope; 0 where there is no table yet."""
+    """What BigQuery holds, in all and in scope; 0 where there is no table yet."""
     with explained_errors(), within(deadline):
         return _Store(settings, deadline, "guard").stored_tickets(scope)
 
@@ -139,17 +142,25 @@ class _Store:
         for table in TABLES:
             stored: Iterator[Any] = iter(())
             if table.name in found and self._settings.bq_write_mode != "stream":
-                stored = self._jobs.query(stored_rows_query(table, self._quoted(table)), [_scope(summary.scope)])
+                stored = self._query_scope(stored_rows_query(table, self._quoted(table)), summary.scope)
             result.changes[table.name] = compare(table, summary, (tuple(row.values()) for row in stored))
         return result
 
     def stored_tickets(self, scope: tuple[str, ...]) -> StoredTickets:
         """See the function of that name."""
         if not self._has_table(EVENT_SALES_SUMMARY):
-            return StoredTickets(0, 0)
-        query = stored_tickets_query(self._quoted(EVENT_SALES_SUMMARY))
-        row = next(self._jobs.query(query, [_scope(scope)]))
-        return StoredTickets(int(row["total"]), int(row["in_scope"]))
+            return StoredTickets(0, 0, Decimal())
+        rows = list(self._query_scope(stored_tickets_query(self._quoted(EVENT_SALES_SUMMARY)), scope))
+        revenue = sum((Decimal(row["revenue"]) for row in rows), Decimal())
+        return StoredTickets(int(rows[0]["total"]), sum(int(row["in_scope"]) for row in rows), revenue)
+
+    def _query_scope(self, query: str, scope: tuple[str, ...]) -> Iterator[Any]:
+        """A query's rows for the events in scope: a request may have room for some of their ids only."""
+        from google.cloud.bigquery import ArrayQueryParameter
+
+        return chain.from_iterable(
+            self._jobs.query(query, [ArrayQueryParameter("scope", "STRING", part)]) for part in scope_parts(scope)
+        )
 
     def _stage(self, table: Table, summary: Summary) -> None:
         """A load job into a table that expires."""
@@ -287,9 +298,3 @@ class _Store:
             f"`{self._staging_path(EVENT_SALES_SUMMARY)}`",
             has_stamps=STAMP.name in self._columns[table.name] - set(table.names),
         )
-
-
-def _scope(scope: tuple[str, ...]) -> Any:
-    from google.cloud.bigquery import ArrayQueryParameter
-
-    return ArrayQueryParameter("scope", "STRING", list(scope))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -22,8 +22,9 @@ TYPES: dict[ColumnType, str] = {
 }
 MAX_DAYS_A_JOB = 4_000
 """Partitions that one job may modify. Source: BigQuery documentation, "Quotas and limits", partitioned tables."""
+REQUEST_BYTES = 5_000_000
+"""BigQuery takes 10 MB a request. So much of it is for ids or rows, as they are written in JSON."""
 _STREAM_ROWS = 500
-_STREAM_BYTES = 5_000_000
 
 
 @dataclass(frozen=True)
@@ -174,13 +175,31 @@ def totals_query(table: Table, places: Places) -> str:
 
 
 def stored_tickets_query(target: str) -> str:
-    """One row: tickets in all and of the events in @scope. In the write mode `stream` an event's newest row counts."""
+    """One row: tickets in all, and tickets and revenue of the events in @scope.
+
+    In the write mode `stream` an event's newest row counts.
+    """
     return f"""
-        SELECT IFNULL(SUM(total_tickets), 0) AS total,
-               IFNULL(SUM(IF(event_id IN UNNEST(@scope), total_tickets, 0)), 0) AS in_scope
-        FROM (SELECT event_id, total_tickets,
+        SELECT COALESCE(SUM(total_tickets), 0) AS total,
+               COALESCE(SUM(IF(is_asked_for, total_tickets, 0)), 0) AS in_scope,
+               COALESCE(SUM(IF(is_asked_for, total_revenue, 0)), 0) AS revenue
+        FROM (SELECT total_tickets, total_revenue, event_id IN UNNEST(@scope) AS is_asked_for,
                      ROW_NUMBER() OVER (PARTITION BY event_id ORDER BY last_updated DESC) AS age FROM {target})
         WHERE age = 1"""
+
+
+def scope_parts(scope: Iterable[str]) -> Iterator[list[str]]:
+    """A scope in pieces that are each small enough for a request's parameter; at least one, which may be empty."""
+    part: list[str] = []
+    size = 0
+    for event_id in scope:
+        length = len(json.dumps({"value": event_id})) + len(", ")
+        if part and size + length > REQUEST_BYTES:
+            yield part
+            part, size = [], 0
+        part.append(event_id)
+        size += length
+    yield part
 
 
 def stored_rows_query(table: Table, target: str) -> str:
@@ -201,7 +220,7 @@ def stream_chunks(table: Table, summary: Summary) -> Iterator[list[dict[str, str
     size = 0
     for row in table.rows(summary):
         length = sum(len(value.encode()) for value in row if value is not None)
-        if chunk and (len(chunk) == _STREAM_ROWS or size + length > _STREAM_BYTES):
+        if chunk and (len(chunk) == _STREAM_ROWS or size + length > REQUEST_BYTES):
             yield chunk
             chunk, size = [], 0
         chunk.append(dict(zip(table.names, row, strict=True)))

@@ -90,6 +90,11 @@ def plain_sale_type(keys: Mapping[str, str]) -> type[msgspec.Struct] | None:
     return msgspec.defstruct("PlainSale", attributes, rename=rename, gc=False)
 
 
+def keys_of(plain_type: type[msgspec.Struct]) -> dict[str, str]:
+    """The keys of the fields that each sale of a plain type has."""
+    return {found.name: found.encode_name for found in msgspec.structs.fields(plain_type) if found.name in _PLAIN_TYPES}
+
+
 class ColumnReader:
     """Reads plain sales. It remembers the event ids and the hours that it has seen: they repeat."""
 

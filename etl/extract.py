@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, tzinfo
 from functools import partial
@@ -26,6 +26,7 @@ from etl.records import (
     SENT,
     UNREADABLE,
     EventRecord,
+    FieldCount,
     Rejected,
     SaleItem,
     TicketSaleRecord,
@@ -62,8 +63,9 @@ class Tally:
     declared or, in a second reading, what it declared just before; `last_total` is what the last page declared.
     `total_fell` is whether a page declared less than one before: then records were deleted under the reader. `jumps`
     counts records that came again from further off than new records can have pushed them. Either way another record
-    may have been skipped. `waited` is seconds spent waiting for the upstream, `folded` seconds that whoever takes the
-    records spent on them.
+    may have been skipped. `fields_found` are the fields with the key under which each was found first, `fields_had`
+    counts the records that had it where it was looked for. `waited` is seconds spent waiting for the upstream, `folded`
+    seconds that whoever takes the records spent on them.
     """
 
     dataset: str
@@ -83,6 +85,7 @@ class Tally:
     rejects_room: int = field(default_factory=lambda: REJECTS_CHARACTERS)
     dates: Counter[str] = field(default_factory=Counter)
     fields_found: dict[str, str] = field(default_factory=dict)
+    fields_had: Counter[str] = field(default_factory=Counter)
     keys_seen: list[str] = field(default_factory=list)
     waited: float = 0.0
     folded: float = 0.0
@@ -94,6 +97,10 @@ class Tally:
     @property
     def undated(self) -> int:
         return self.dates[MISSING] + self.dates[UNREADABLE]
+
+    def looked_for(self, name: str) -> int:
+        """In how many records a field was looked for: a price only where there is no total."""
+        return self.read - (self.fields_had["total_amount"] if name == "price" else 0)
 
     @property
     def completeness(self) -> str:
@@ -210,8 +217,9 @@ class _Reading(Generic[ItemT]):
     def take(self, batch: Batch[ItemT]) -> list[Any]:
         """The records of a batch that can be used, and are new (or kept all the same); the tally notes all of them."""
         tally, read = self.tally, self._read
-        records: list[Any] = [_NOT_AN_OBJECT if item is None else read(item) for item in batch.items]
-        _note_fields(batch, tally)
+        items = batch.items
+        records: list[Any] = [_NOT_AN_OBJECT if item is None else read(item) for item in items]
+        self._note_fields(batch, batch.fields(items))
         has_rejects = Rejected in set(map(type, records))
         is_new = self._note(batch, list(map(_reject_or(self._id_of) if has_rejects else self._id_of, records)))
         if has_rejects:
@@ -232,6 +240,7 @@ class _Reading(Generic[ItemT]):
         columns = None if batch.plain is None else read(batch.plain)
         if columns is None:
             return columns_of(map(row_of, self.take(batch)))
+        self._note_fields(batch, batch.plain_fields())
         is_new = self._note(batch, [sale.sale_id for sale in batch.plain or ()])
         if is_new:
             columns = columns.only(is_new)
@@ -265,6 +274,17 @@ class _Reading(Generic[ItemT]):
         tally.unnamed += ids.count(None)
         tally.duplicates += is_new.count(False) if is_new else 0
         return is_new
+
+    def _note_fields(self, batch: Batch[ItemT], fields: Mapping[str, FieldCount]) -> None:
+        """Under which key each field was found first, and how many records had it."""
+        tally = self.tally
+        if self._is_again:  # they have been counted
+            return
+        if not tally.keys_seen:
+            tally.keys_seen = batch.first_keys()
+        for name, (key, had) in fields.items():
+            tally.fields_found.setdefault(name, key)
+            tally.fields_had[name] += had
 
     def begin(self, total: int | None) -> None:
         """Hold what is read against a total that was declared before, rather than against the first page's own."""
@@ -403,11 +423,3 @@ def _kept(text: str, room: int) -> str:
     """A record's text within the bounds of what a run keeps: an upstream may send a thousand of 4 MiB."""
     length = min(MAX_RECORD_CHARACTERS, max(room, 256))
     return text if len(text) <= length else text[:length] + CUT
-
-
-def _note_fields(batch: Batch[Any], tally: Tally) -> None:
-    """Under which key each field was found first."""
-    if not tally.keys_seen:
-        tally.keys_seen = batch.first_keys()
-    for name, key in batch.fields.items():
-        tally.fields_found.setdefault(name, key)

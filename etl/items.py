@@ -11,12 +11,12 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import islice
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 
-from etl.columns import plain_sale_type
-from etl.records import EventItem, EventReference, NumberText, SaleItem, fields_in
+from etl.columns import has_plain_amounts, keys_of, plain_sale_type
+from etl.records import EventItem, EventReference, FieldCount, NumberText, SaleItem, fields_in
 
 LENIENT_BYTES = 4 << 20
 """What the lenient parser reads can become thirty times as large in memory: so this is small."""
@@ -49,8 +49,8 @@ def shown_keys(item: dict[str, Any]) -> list[str]:
 class Batch(Generic[ItemT]):
     """Items in the order they stand in; `source` is their JSON.
 
-    `plain` is the same items as values of a plain type (see `columns`), where all of them are plain. `fields` are the
-    fields that were found, with their keys; of plain items they are known already.
+    `plain` is the same items as values of a plain type (see `columns`), where all of them are plain, as far as the
+    decoder could tell; `plain_keys` are then the keys of the fields that each of them has.
     """
 
     def __init__(
@@ -59,10 +59,12 @@ class Batch(Generic[ItemT]):
         decoder: ItemDecoder[ItemT],
         items: list[ItemT | None] | None = None,
         plain: list[Any] | None = None,
+        plain_keys: dict[str, str] | None = None,
     ) -> None:
         self.source = source
         self.plain = plain
-        self.fields = fields_in(items or ())
+        self.plain_keys: dict[str, str] = plain_keys or {}
+        self.found = None if items is None else fields_in(items)
         self._decoder: ItemDecoder[ItemT] = decoder
         self._items: list[ItemT | None] | None = items
         self._length = len((items if plain is None else plain) or ())
@@ -79,6 +81,16 @@ class Batch(Generic[ItemT]):
         """Each item, with None in the place of one that is no object."""
         items: list[ItemT | None] = self._decoder.decode_completely(self.source) if self._items is None else self._items
         return items
+
+    def fields(self, items: list[ItemT | None]) -> dict[str, FieldCount]:
+        """The fields that its items have (`items`: just these, so that they needn't be decoded once more)."""
+        if self.found is None and self.plain is not None and has_plain_amounts(self.plain):
+            return self.plain_fields()
+        return fields_in(items) if self.found is None else self.found
+
+    def plain_fields(self) -> dict[str, FieldCount]:
+        """The same of sales that are plain: all of them have what one has."""
+        return {name: FieldCount(key, len(self)) for name, key in self.plain_keys.items()}
 
     def texts(self) -> list[str]:
         """The JSON text of each item, exactly as it was sent.
@@ -109,6 +121,13 @@ class Batch(Generic[ItemT]):
         return []
 
 
+class _Plain(NamedTuple):
+    """How plain sales are decoded, and where they have their fields."""
+
+    decoder: msgspec.json.Decoder[list[Any]]
+    keys: dict[str, str]
+
+
 class ItemDecoder(Generic[ItemT]):
     """Decodes lists of items of one type. It learns under which keys sales have their fields: plain ones go quicker."""
 
@@ -119,17 +138,17 @@ class ItemDecoder(Generic[ItemT]):
         # event's name isn't.
         self._float_hook: Callable[[str], Any] = str if item_type is SaleItem else NumberText
         self._decoder = self._decoder_of(item_type)
-        self._plain_decoders: dict[frozenset[tuple[str, str]], msgspec.json.Decoder[list[Any]] | None] = {}
-        self._plain_decoder: msgspec.json.Decoder[list[Any]] | None = None
+        self._plain_kinds: dict[frozenset[tuple[str, str]], _Plain | None] = {}
+        self._plain: _Plain | None = None
 
     def _decoder_of(self, item_type: type[msgspec.Struct]) -> msgspec.json.Decoder[list[Any]]:
         return msgspec.json.Decoder(list[item_type], float_hook=self._float_hook)  # type: ignore[valid-type]
 
     def decode(self, array: bytes | memoryview) -> Batch[ItemT]:
         """A JSON array of objects; raises msgspec.DecodeError, UnicodeDecodeError or RecursionError."""
-        if self._plain_decoder is not None:
+        if (plain := self._plain) is not None:
             with suppress(msgspec.ValidationError):
-                return Batch(array, self, plain=self._plain_decoder.decode(array))
+                return Batch(array, self, plain=plain.decoder.decode(array), plain_keys=plain.keys)
         return self.learn(Batch(array, self, self._decoder.decode(array)))
 
     def decode_completely(self, array: bytes | memoryview) -> list[ItemT | None]:
@@ -143,11 +162,13 @@ class ItemDecoder(Generic[ItemT]):
     def learn(self, batch: Batch[ItemT]) -> Batch[ItemT]:
         """Take the next batch for a plain one if its sales have their fields where this one's do."""
         if self._item_type is SaleItem:
-            keys = frozenset(batch.fields.items())
-            if keys not in self._plain_decoders:
-                plain_type = plain_sale_type(batch.fields)
-                self._plain_decoders[keys] = None if plain_type is None else self._decoder_of(plain_type)
-            self._plain_decoder = self._plain_decoders[keys]
+            keys = {name: field.key for name, field in (batch.found or {}).items()}
+            kind = frozenset(keys.items())
+            if kind not in self._plain_kinds:
+                plain_type = plain_sale_type(keys)
+                plain = None if plain_type is None else _Plain(self._decoder_of(plain_type), keys_of(plain_type))
+                self._plain_kinds[kind] = plain
+            self._plain = self._plain_kinds[kind]
         return batch
 
     def convert(self, value: object) -> ItemT | None:

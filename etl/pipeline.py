@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import TypeVar
@@ -29,7 +29,7 @@ from etl.errors import (
     as_etl_error,
 )
 from etl.extract import Extraction, Progress, Tally, extract_events_and_sales
-from etl.guards import check_rejects, check_schema, check_shrink
+from etl.guards import FieldFound, check_rejects, check_schema, check_shrink, fields_to_keep
 from etl.lease import LeaseKeeper
 from etl.ledger_tables import COUNTS
 from etl.logs import LogContext, log_context, log_error, log_info, log_warning
@@ -40,7 +40,7 @@ from etl.retry import MAX_ATTEMPTS
 from etl.run_log import Run, RunLog, run_log_for
 from etl.secret_manager import read_secret
 from etl.settings import Settings, read_token
-from etl.stores import LoadResult
+from etl.stores import STORE_NAMES, LoadResult, StoredTickets
 from etl.transform import Summary, fold_events, fold_sales, summarise
 
 T = TypeVar("T")
@@ -113,6 +113,8 @@ class _Job:
         self._engine = engine_for(settings) if settings.uses_postgres else None
         self._run_log: RunLog = run_log_for(self._engine)
         self._extraction: Extraction | None = None
+        self._silent: dict[str, LoadResult] = {}
+        """Stores that didn't say what they hold."""
 
     @property
     def _tallies(self) -> dict[str, Tally]:
@@ -214,42 +216,65 @@ class _Job:
                 self._deadline.sleep(2.0 ** (breaks - 1))
 
     def _guard(self, summary: Summary) -> None:
-        """Let every guard speak; `force` overrides them, and says so."""
+        """Let every guard speak."""
         settings, tallies = self._settings, self._tallies
         before = self._run_log.totals(self._deadline).last_success
-        found_before = before.fields_found if before else {}
+        kept = before.fields_found if before else {}
         for name, tally in tallies.items():
-            self._run.fields_found[name] = tally.fields_found or found_before.get(name, {})
-        guards: list[Callable[[], None]] = [
+            found_before = {field: FieldFound.from_json(value) for field, value in kept.get(name, {}).items()}
+            found_now = fields_to_keep(tally, found_before)
+            self._run.fields_found[name] = {field: asdict(found) for field, found in found_now.items()}
             # A field that is gone is the cause, and the rejects that it makes the effect.
-            *(partial(check_schema, tally, found_before.get(name, {})) for name, tally in tallies.items()),
-            *(partial(check_rejects, tally, settings.etl_max_reject_ratio) for tally in tallies.values()),
-            partial(self._guard_shrink, summary),
-        ]
-        for guard in guards:
-            try:
-                guard()
-            except StoreUnavailableError:
-                raise
-            except EtlError as error:
-                if not self._options.force:
-                    raise
-                log_warning("ETL guard overridden", code=error.code, error=str(error))
+            self._let_speak(partial(check_schema, tally, found_before))
+        for tally in tallies.values():
+            self._let_speak(partial(check_rejects, tally, settings.etl_max_reject_ratio))
+        held = self._ask_stores(summary.scope)
+        counts = {"events": before.events_count, "ticket_sales": before.sales_count} if before else {}
+        empty_before = [name for name, count in counts.items() if count == 0]
+        self._let_speak(
+            lambda: check_shrink(summary, tallies, held, settings.etl_max_shrink_ratio, empty_before=empty_before)
+        )
 
-    def _guard_shrink(self, summary: Summary) -> None:
-        if self._engine is not None:
-            stored = stored_in_postgres(self._engine, summary.scope, self._deadline)
-        else:
+    def _let_speak(self, guard: Callable[[], None]) -> None:
+        """`force` overrides a guard, and says so."""
+        try:
+            guard()
+        except EtlError as error:
+            if not self._options.force:
+                raise
+            log_warning("ETL guard overridden", code=error.code, error=str(error))
+
+    def _ask_stores(self, scope: tuple[str, ...]) -> dict[str, StoredTickets]:
+        """What each store holds. One that doesn't say so isn't loaded either, as no guard has looked at it."""
+        held: dict[str, StoredTickets] = {}
+        questions = self._questions(scope)
+        for name, ask in questions.items():
+            # The other one is to be loaded all the same.
+            deadline = Deadline(self._deadline.remaining() / len(questions))
+            try:
+                held[name] = ask(deadline)
+            except (StoreUnavailableError, ConfigurationError, DeadlineExceededError) as error:
+                is_late, said = not deadline.left(), str(error)
+                if is_late and self._deadline.left():
+                    said = f"{STORE_NAMES[name]} didn't say within {deadline.seconds:.0f} s what it holds"
+                self._silent[name] = LoadResult(name, "failed", error=said, is_late=is_late)
+        return held
+
+    def _questions(self, scope: tuple[str, ...]) -> dict[str, Callable[[Deadline], StoredTickets]]:
+        questions: dict[str, Callable[[Deadline], StoredTickets]] = {}
+        if (engine := self._engine) is not None:
+            questions["postgres"] = lambda deadline: stored_in_postgres(engine, scope, deadline)
+        if self._settings.uses_bigquery:
             from etl.bigquery import stored_tickets as stored_in_bigquery
 
-            stored = stored_in_bigquery(self._settings, summary.scope, self._deadline)
-        check_shrink(summary, self._tallies, stored, self._settings.etl_max_shrink_ratio)
+            questions["bigquery"] = lambda deadline: stored_in_bigquery(self._settings, scope, deadline)
+        return questions
 
     def _load(self, summary: Summary) -> None:
         """Load each store, whatever becomes of the other."""
         for name, load in self._loaders(summary).items():
             with self._stage(f"load_{name}"):
-                self.report.stores[name] = result = _load_store(name, load)
+                self.report.stores[name] = result = self._silent.get(name) or _load_store(name, load)
             if not self._options.dry_run:
                 setattr(self._run, f"{name}_status", result.status)
                 self._log_loaded(result)

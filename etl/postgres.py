@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from functools import lru_cache
 from itertools import islice
 from typing import Any
@@ -153,15 +155,25 @@ def load_postgres(
 
 
 def stored_tickets(engine: sa.Engine, scope: tuple[str, ...], deadline: Deadline) -> StoredTickets:
-    """The tickets that PostgreSQL holds, in all and in scope; 0 where there is no table yet."""
+    """What PostgreSQL holds, in all and in scope; 0 where there is no table yet."""
     with transaction(engine, deadline) as connection:
         if not sa.inspect(connection).has_table(EVENT_SALES_SUMMARY.name):
-            return StoredTickets(0, 0)
-        table = metadata.tables[EVENT_SALES_SUMMARY.name]
-        total = sa.func.sum(table.c.total_tickets)
-        in_scope = total.filter(table.c.event_id == sa.func.any(sa.bindparam("scope", list(scope), sa.ARRAY(sa.Text))))
-        everything, scoped = connection.execute(sa.select(total, in_scope)).one()
-    return StoredTickets(int(everything or 0), int(scoped or 0))
+            return StoredTickets(0, 0, Decimal())
+        total, in_scope, revenue = connection.execute(
+            _STORED_TICKETS, {"scope": json.dumps(scope, ensure_ascii=False)}
+        ).one()
+    return StoredTickets(int(total), int(in_scope), Decimal(revenue))
+
+
+# The ids go as JSON: in an array pg8000 takes those that are spelt `null` or `Null` for no id at all.
+_STORED_TICKETS = sa.text(
+    "SELECT coalesce(sum(t.total_tickets), 0),"
+    " coalesce(sum(t.total_tickets) FILTER (WHERE s.event_id IS NOT NULL), 0),"
+    " coalesce(sum(t.total_revenue) FILTER (WHERE s.event_id IS NOT NULL), 0)"
+    f" FROM {EVENT_SALES_SUMMARY.name} t"
+    " LEFT JOIN (SELECT json_array_elements_text(CAST(:scope AS json)) AS event_id) s"
+    " ON s.event_id = CAST(t.event_id AS text)"
+)
 
 
 def _staging(table: Table) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -98,6 +98,8 @@ CANDIDATES: dict[type[EventItem] | type[SaleItem], dict[str, tuple[str, ...]]] =
     },
 }
 """Where each field of a record is looked for, in this order."""
+_NUMBERS = ("quantity", "price", "total_amount")
+"""The fields of which an empty text is a value, and no number; elsewhere it counts as missing."""
 
 
 class EventRecord(msgspec.Struct, frozen=True, gc=False):
@@ -143,25 +145,57 @@ class Rejected(msgspec.Struct, frozen=True, gc=False):
 
 def first_of(item: EventItem | SaleItem, field: str) -> Any:
     """The first candidate of a field that is present and not null (for ids, names and dates: nor empty)."""
-    empty_is_missing = field not in ("quantity", "price", "total_amount")
     for name in CANDIDATES[type(item)][field]:
         value = getattr(item, name)
-        if name == "event" and isinstance(value, EventReference):
-            value = value.event_id if value.id is None or value.id == "" else value.id
-        if value is not None and not (empty_is_missing and value == ""):
+        if isinstance(value, EventReference):
+            value = _referred(value)
+        if value is not None and (value != "" or field in _NUMBERS):
             return value
     return None
 
 
-def fields_in(items: Sequence[EventItem | SaleItem | None]) -> dict[str, str]:
-    """Which fields some item has, and under which key: the first candidate that isn't null everywhere."""
-    present = [item for item in items if item is not None]
-    found: dict[str, str] = {}
-    for name, candidates in CANDIDATES[type(present[0])].items() if present else ():
-        key = next((key for key in candidates if any(v is not None for v in map(attrgetter(key), present))), None)
-        if key is not None:
-            found[name] = key
+def _referred(event: EventReference) -> str | int | None:
+    return event.event_id if event.id is None or event.id == "" else event.id
+
+
+class FieldCount(NamedTuple):
+    """Under which key items have a field, the first one that is found, and how many have it where it is looked for."""
+
+    key: str
+    had: int
+
+
+def fields_in(items: Sequence[EventItem | SaleItem | None]) -> dict[str, FieldCount]:
+    """The fields that some item has. Beside a total no price is looked for: there it counts as found, but for nothing.
+
+    Each item has a field if `first_of` gives one.
+    """
+    present: Sequence[Any] = [item for item in items if item is not None]
+    if not present:
+        return {}
+    lacking = {name: _lacking(name, present) for name in CANDIDATES[type(present[0])]}
+    found = {name: FieldCount(key, len(present) - len(rest)) for name, (key, rest) in lacking.items() if key}
+    if "price" in found and "total_amount" in found:
+        _, without_total = lacking["total_amount"]
+        _, without_both = _lacking("price", without_total)
+        found["price"] = FieldCount(found["price"].key, len(without_total) - len(without_both))
     return found
+
+
+def _lacking(field: str, items: Sequence[Any]) -> tuple[str | None, Sequence[Any]]:
+    """The first key under which one of the items has a field, and those that have it under none."""
+    key = None
+    blank = None if field in _NUMBERS else ""
+    for candidate in CANDIDATES[type(items[0])][field] if items else ():
+        values = list(map(attrgetter(candidate), items))
+        if candidate == "event":
+            values = [_referred(value) if isinstance(value, EventReference) else value for value in values]
+        if all(values):  # as most are; the next line is for those that no item has
+            return key or candidate, ()
+        if values.count(None) < len(values):
+            rest = [item for item, value in zip(items, values, strict=True) if value is None or value == blank]
+            key, items = key if len(rest) == len(items) else key or candidate, rest
+    return key, items
 
 
 def from_nano(nano: int) -> Decimal:

@@ -25,8 +25,8 @@ LEASE_SECONDS = 90
 RENEW_SECONDS = 20
 _LEASE_NAME = "etl"
 
-FieldsFound = dict[str, dict[str, str]]
-"""Dataset -> field -> the key it was found under."""
+FieldsFound = dict[str, dict[str, Any]]
+"""Dataset -> field -> what was found of it, as JSON (see `guards.FieldFound`)."""
 
 
 @dataclass

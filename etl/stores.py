@@ -10,6 +10,7 @@ from etl.tables import DAILY_TICKET_SALES, EVENT_SALES_SUMMARY, Table
 from etl.transform import Summary
 
 MAX_EXAMPLES = 20
+STORE_NAMES = {"postgres": "PostgreSQL", "bigquery": "BigQuery"}
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,11 @@ def expected_totals(summary: Summary) -> list[tuple[Table, ScopeTotals]]:
 
 @dataclass(frozen=True)
 class StoredTickets:
-    """Tickets that a store holds before a load: in all, and of the events in scope."""
+    """Tickets that a store holds before a load: in all, and of the events in scope; and the revenue of those."""
 
     total: int
     in_scope: int
+    revenue: Decimal
 
 
 @dataclass

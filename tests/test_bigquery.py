@@ -6,12 +6,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
 from google.cloud.bigquery import Table
 
 from etl.errors import AlreadyRunningError, DeadlineExceededError, EtlError, StoreUnavailableError
+from etl.stores import StoredTickets
 from etl.transform import Summary
 from tests.sandbox.bigquery import BigQueryEmulator
 from tests.sandbox.bigquery_front import BigQueryFront
@@ -387,14 +389,34 @@ def test_stored_tickets_of_streamed_rows_are_the_newest(make_store: StoreMaker) 
     store = make_store(bq_write_mode="stream")
     for hour, tickets in ((1, 5), (3, 7), (2, 6)):
         at = MORNING + timedelta(hours=hour)
-        store.load(summary_of({}, [("a", "2026-01-01", tickets, "1"), ("b", "2026-01-01", 10, "1")], at=at))
+        store.load(summary_of({}, [("a", "2026-01-01", tickets, f"{hour}"), ("b", "2026-01-01", 10, "1")], at=at))
     assert len(store.rows(EVENTS)) == 6
     tickets_of = store.stored_tickets
-    assert [(tickets_of(scope).total, tickets_of(scope).in_scope) for scope in ("a", "ab", "x")] == [
-        (17, 7),
-        (17, 17),
-        (17, 0),
+    assert [tickets_of(scope) for scope in ("a", "ab", "x")] == [
+        StoredTickets(17, 7, Decimal(3)),
+        StoredTickets(17, 17, Decimal(4)),
+        StoredTickets(17, 0, Decimal()),
     ]
+
+
+def test_a_scope_larger_than_a_request(
+    bigquery_emulator: BigQueryEmulator, make_store: StoreMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guard and dry run ask for the events in scope in several requests, and tell the same as in one."""
+    monkeypatch.setattr("etl.bigquery_sql.REQUEST_BYTES", 10_000)
+    names = {f"{number:036d}": "Name" for number in range(250)}
+    days = [(event_id, "2026-01-01", 2, "0.5") for event_id in names]
+    summary = summary_of(names, [*days[:160], (days[160][0], "2026-01-01", 3, "0.5"), *days[210:]])
+    with BigQueryFront(bigquery_emulator.url, request_bytes=13_000) as front:
+        store = make_store(front.url)
+        store.load(summary_of(names, days))
+        assert store.stored_tickets([*names]) == StoredTickets(500, 500, Decimal(125))
+        assert store.stored_tickets([*names][::2]) == StoredTickets(500, 250, Decimal("62.5"))
+        told, done = store.load(summary, dry_run=True), store.load(summary)
+        asked = [request for request in front.log if "@scope" in query_of(request)]
+        assert len(asked) == 2 + 1 + 2 + 2
+    for table, changed in ((EVENTS, (0, 50, 0, 200)), (DAYS, (0, 1, 49, 200))):
+        assert counts(told.changes[table]) == counts(done.changes[table]) == changed
 
 
 def test_a_dry_run_tells_what_streaming_does(make_store: StoreMaker) -> None:

@@ -5,8 +5,9 @@ import re
 from datetime import date
 
 import pytest
+from google.cloud.bigquery import ArrayQueryParameter
 
-from etl.bigquery_sql import Changed, Places, compare, json_rows, stream_chunks
+from etl.bigquery_sql import Changed, Places, compare, json_rows, scope_parts, stream_chunks
 from etl.stores import MAX_EXAMPLES, TableChanges
 from etl.tables import DAILY_TICKET_SALES, EVENT_SALES_SUMMARY, Table
 from tests.summaries import counts, summary_of
@@ -78,6 +79,25 @@ def test_streamed_chunks_keep_under_the_limits(name_bytes: int, events: int, siz
     chunks = [*stream_chunks(EVENT_SALES_SUMMARY, summary)]
     assert [len(chunk) for chunk in chunks] == sizes
     assert [row["event_id"] for chunk in chunks for row in chunk] == [f"{number:04d}" for number in range(events)]
+
+
+@pytest.mark.parametrize(
+    ("scope", "parts"),
+    [
+        pytest.param([], 1, id="nothing"),
+        pytest.param([f"{number:036d}" for number in range(210_000)], 3, id="UUIDs"),
+        pytest.param(
+            [f"{number:04d}" + "\u20ac" * 332 for number in range(6_000)], 3, id="long ones, twice that in JSON"
+        ),
+    ],
+)
+def test_a_scope_is_parted_to_fit_into_requests(scope: list[str], parts: int) -> None:
+    """Each id is in one part, in order, and no part takes more than 5 MB of a request as the client writes it."""
+    found = [*scope_parts(scope)]
+    assert [event_id for part in found for event_id in part] == scope
+    sizes = [len(json.dumps(ArrayQueryParameter("scope", "STRING", part).to_api_repr())) for part in found]
+    assert len(sizes) == parts
+    assert max(sizes) < 5_000_200
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from etl.columns import ColumnReader, SaleColumns, SaleRow, columns_of, plain_sale_type, row_of
 from etl.items import Batch, ItemDecoder
 from etl.page import read_page
-from etl.records import CANDIDATES, Rejected, SaleItem, sale_reader
+from etl.records import CANDIDATES, Rejected, SaleItem, fields_in, sale_reader
 from tests.strategies import DATE_TEXTS, JSON_VALUES, NUMBER_TEXTS, items
 
 TODAY = date(2026, 1, 31)
@@ -194,10 +194,13 @@ ANY_SALES = st.lists(
 
 @given(first=ANY_SALES, second=ANY_SALES, zone=st.sampled_from([UTC, BERLIN, KOLKATA]))
 def test_any_sales(first: list[dict[str, Any]], second: list[dict[str, Any]], zone: tzinfo) -> None:
-    """For any sales: what the quick way takes is what the complete way makes of it, and that rejects none of it."""
+    """For any sales: what the quick way takes is what the complete way makes of it, and finds in it."""
     batch = second_batch(first, second)
     rows = as_columns(batch, zone)
     assert rows is None or rows == one_by_one(batch, zone)
+    found = {name: count for name, count in batch.fields(batch.items).items() if count.had}
+    assert found == {name: count for name, count in fields_in(batch.items).items() if count.had}
+    assert rows is None or batch.plain_fields() == found
 
 
 def test_chosen_rows() -> None:

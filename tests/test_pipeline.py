@@ -234,7 +234,7 @@ def test_what_no_table_can_hold_stands_in_an_error(
     """The upstream's words and keys don't keep a failed run from being recorded, and its lease is given back."""
     upstream.faults.append(Fault("status", status=400, body=json.dumps({"message": word}).encode()))
     errors = [refused(env, "upstream_error")]
-    upstream.sales = [{word: 1}]
+    upstream.sales = [{word: 1}] * 11
     errors.append(refused(env, "too_many_rejects"))
     recorded = postgres_server.run("SELECT error_code, error_text FROM etl_runs ORDER BY started_at", database)
     assert recorded == [(error.code, str(error)) for error in errors]

@@ -71,7 +71,7 @@ def test_sums_of_the_scope_may_be_larger_than_any_row(store: PostgresStore) -> N
     result = store.load(summary)
     total = ScopeTotals(2, 2**64 - 2, Decimal(f"1{'9' * 29}.{'9' * 8}8"))
     assert result.reconciled == {EVENTS: total, DAYS: total}
-    assert store.stored_tickets("ab") == StoredTickets(2**64 - 2, 2**64 - 2)
+    assert store.stored_tickets("ab") == StoredTickets(2**64 - 2, 2**64 - 2, total.revenue)
 
 
 TRIGGER = """CREATE FUNCTION spoil() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} RETURN NEW; END $$;
@@ -555,7 +555,7 @@ def test_no_tables_and_no_right_to_create(store_of_role: PostgresStore) -> None:
     """The first load says what PostgreSQL 15 and later refuse."""
     with pytest.raises(StoreUnavailableError, match=r"42501.*schema public"):
         store_of_role.load(BEFORE)
-    assert store_of_role.stored_tickets("a") == StoredTickets(0, 0)
+    assert store_of_role.stored_tickets("a") == StoredTickets(0, 0, Decimal())
     assert store_of_role.tables() == []
 
 

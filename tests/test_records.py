@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from etl import records
 from etl.items import ItemDecoder
@@ -19,9 +20,12 @@ from etl.records import (
     UNREADABLE,
     EventItem,
     EventRecord,
+    FieldCount,
     Rejected,
     SaleItem,
     TicketSaleRecord,
+    fields_in,
+    first_of,
     from_nano,
     read_amount,
     read_event,
@@ -541,3 +545,41 @@ def test_any_event_is_read_or_rejected(item: dict[str, Any]) -> None:
     """No item makes the reader of events raise, and how it was decoded changes nothing."""
     quick, lenient = map(read_event, event_items(json.dumps({"id": 1} | item)))
     assert told(quick) == told(lenient)
+
+
+FIELDS: list[Any] = [
+    pytest.param([{"id": 1, "sale_id": 2}], "sale_id", FieldCount("id", 1), id="the first key"),
+    pytest.param([{"id": None, "saleId": 2}, {"sale_id": 1}], "sale_id", FieldCount("sale_id", 2), id="two keys"),
+    pytest.param(
+        [{"id": ""}, {"id": "", "saleId": 2}], "sale_id", FieldCount("saleId", 1), id="an empty one is missing"
+    ),
+    pytest.param([{"id": ""}, {}], "sale_id", None, id="none"),
+    pytest.param([{"quantity": ""}, {"quantity": 0}, {}], "quantity", FieldCount("quantity", 2), id="empty and zero"),
+    pytest.param(
+        [{"event": {}}, {"event": {"id": "", "event_id": 5}}], "event_id", FieldCount("event", 1), id="objects"
+    ),
+    pytest.param([{"price": 1}, {"price": 1, "totalAmount": 2}, {}], "price", FieldCount("price", 1), id="a price"),
+    pytest.param([{"price": 1, "totalAmount": 0}], "price", FieldCount("price", 0), id="a price beside a total only"),
+    pytest.param(
+        [{"totalAmount": 2}, {"total_amount": None}], "total_amount", FieldCount("totalAmount", 1), id="a total"
+    ),
+]
+
+
+@pytest.mark.parametrize(("given_items", "field", "count"), FIELDS)
+def test_fields_in_sales(given_items: list[dict[str, Any]], field: str, count: FieldCount | None) -> None:
+    """A field's key is the first one under which it is found, and it is counted where it is looked for."""
+    assert fields_in([None, *map(ItemDecoder(SaleItem).convert, given_items)]).get(field) == count
+
+
+@given(st.lists(items(*SALE_KEYS), max_size=4))
+def test_fields_in_any_sales(given_items: list[dict[str, Any]]) -> None:
+    """As many have a field as `first_of` finds it in; a price is found where there is no total."""
+    sales = [sale for sale in map(ItemDecoder(SaleItem).convert, given_items) if sale is not None]
+    counted = {name: count.had for name, count in fields_in(sales).items() if count.had}
+    unpriced = [sale for sale in sales if first_of(sale, "total_amount") is None]
+    assert counted == {
+        name: had
+        for name in records.CANDIDATES[SaleItem]
+        if (had := sum(first_of(sale, name) is not None for sale in (unpriced if name == "price" else sales)))
+    }

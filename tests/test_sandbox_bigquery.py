@@ -8,9 +8,19 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from google.api_core.exceptions import BadRequest, Conflict
+from google.api_core.exceptions import BadRequest, Conflict, GoogleAPICallError
 from google.auth.credentials import AnonymousCredentials
-from google.cloud.bigquery import Client, LoadJob, LoadJobConfig, QueryJob, SchemaField, Table, TimePartitioning
+from google.cloud.bigquery import (
+    Client,
+    LoadJob,
+    LoadJobConfig,
+    QueryJob,
+    QueryJobConfig,
+    ScalarQueryParameter,
+    SchemaField,
+    Table,
+    TimePartitioning,
+)
 from requests.exceptions import ConnectionError as Disconnected
 
 from tests.sandbox.bigquery import BigQueryEmulator
@@ -37,12 +47,12 @@ def client(front: BigQueryFront, bigquery_project: str, bigquery_dataset: str) -
         yield client
 
 
-def load(client: Client, dataset: str, job_id: str) -> LoadJob:
-    """Adds one row."""
+def load(client: Client, dataset: str, job_id: str, copies: int = 1) -> LoadJob:
+    """Adds a row, or copies of it."""
     config = LoadJobConfig(source_format="NEWLINE_DELIMITED_JSON", schema=SCHEMA, write_disposition="WRITE_APPEND")
     table = f"{client.project}.{dataset}.loaded"
     job = client.load_table_from_file(
-        io.BytesIO(ROW), table, job_id=job_id, job_config=config, num_retries=0, timeout=SECONDS
+        io.BytesIO(ROW * copies), table, job_id=job_id, job_config=config, num_retries=0, timeout=SECONDS
     )
     job.result(timeout=SECONDS)
     return job
@@ -99,6 +109,28 @@ def test_a_fault_is_met_as_often_as_asked(front: BigQueryFront, client: Client, 
     asked = len(front.log)
     assert client.get_dataset(bigquery_dataset, timeout=SECONDS).dataset_id == bigquery_dataset
     assert len(front.log) == asked + 3
+
+
+def test_a_request_has_a_limit(
+    bigquery_emulator: BigQueryEmulator, bigquery_project: str, bigquery_dataset: str
+) -> None:
+    """One that is larger is refused, parameters and all, and its job's id isn't taken; an upload may be larger."""
+
+    def ask(client: Client, characters: int) -> list[int]:
+        parameters = [ScalarQueryParameter("text", "STRING", "x" * characters)]
+        config = QueryJobConfig(query_parameters=parameters)
+        job = client.query("SELECT LENGTH(@text)", config, job_id="long", job_retry=None, timeout=SECONDS)
+        return [row[0] for row in job.result(timeout=SECONDS, job_retry=None)]
+
+    with BigQueryFront(bigquery_emulator.url, request_bytes=3_000) as front:
+        credentials = AnonymousCredentials()  # type: ignore[no-untyped-call]
+        with closing(Client(bigquery_project, credentials, client_options={"api_endpoint": front.url})) as client:
+            with pytest.raises(GoogleAPICallError, match=r"413 .*Request Too Large"):
+                ask(client, 3_000)
+            assert ask(client, 1_000) == [1_000]
+            client.create_dataset(bigquery_dataset, timeout=SECONDS)
+            load(client, bigquery_dataset, "large", copies=100)
+            assert len(rows(client, bigquery_dataset)) == 100
 
 
 def test_the_log_shows_what_the_emulator_forgets(front: BigQueryFront, client: Client, bigquery_dataset: str) -> None:

@@ -269,14 +269,30 @@ def test_fifty_thousand_daily_rows(store: Store) -> None:
 
 
 def test_stored_tickets_are_told_in_all_and_in_scope(store: Store) -> None:
-    """Nothing without a table, which isn't made; else the tickets of all events, and of those in scope."""
-    assert store.stored_tickets(["a"]) == StoredTickets(0, 0)
+    """Nothing without a table, which isn't made; else the tickets of all events, and what those in scope came to."""
+    assert store.stored_tickets(["a"]) == StoredTickets(0, 0, Decimal())
     assert store.tables() == []
     store.load(BEFORE)
-    scopes: list[tuple[str, ...]] = [("a",), ("b", "x", 'it\'s \\ "x" {}'), ("a", "b"), ("x",), ()]
-    assert [store.stored_tickets(scope) for scope in scopes] == [
-        StoredTickets(6, in_scope) for in_scope in (3, 3, 6, 0, 0)
+    scopes: list[tuple[tuple[str, ...], int, str]] = [
+        (("a",), 3, "30.5"),
+        (("b", "x"), 3, "0.3"),
+        (("a", "b"), 6, "30.8"),
+        (("x",), 0, "0"),
+        ((), 0, "0"),
     ]
+    for scope, in_scope, revenue in scopes:
+        assert store.stored_tickets(scope) == StoredTickets(6, in_scope, Decimal(revenue))
+
+
+IDS = [*TEXTS, "null", "Null", "nULL", "true", "{}", "[]", '"', "'", "{NULL}", "a,b", "?", "%s", "@scope", "\\u0041"]
+
+
+def test_an_event_counts_whatever_its_id(store: Store) -> None:
+    """No id is taken for another one, or for none at all, on its way to the question what a store holds."""
+    store.load(summary_of({}, [(event_id, "2026-01-01", 2**number, "0.5") for number, event_id in enumerate(IDS)]))
+    for number, event_id in enumerate(IDS):
+        assert store.stored_tickets([event_id]).in_scope == 2**number, event_id
+    assert store.stored_tickets(IDS) == StoredTickets(2 ** len(IDS) - 1, 2 ** len(IDS) - 1, Decimal(len(IDS)) / 2)
 
 
 ROUNDS: dict[type[Any], int] = {PostgresStore: 40, BigQueryStore: 10}

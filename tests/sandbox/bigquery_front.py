@@ -1,4 +1,4 @@
-"""A proxy that adds to the emulator what BigQuery does: job ids are good once. It logs requests, and loses answers."""
+"""A proxy that adds to the emulator what BigQuery does: job ids are good once, requests have a limit. It logs them."""
 
 import json
 import re
@@ -14,6 +14,7 @@ _JOBS = re.compile(r"/bigquery/v2/projects/[^/]+/jobs")
 _JOB = re.compile(r"/bigquery/v2/projects/[^/]+/jobs/(?P<id>[^/]+)")
 _QUERIES = re.compile(r"/bigquery/v2/projects/[^/]+/queries")
 _UPLOAD = re.compile(r"/(?:resumable/)?upload/bigquery/v2/projects/[^/]+/jobs")
+REQUEST_BYTES = 10_000_000
 _NOT_PASSED_ON = {"connection", "keep-alive", "transfer-encoding", "content-length", "date", "server"}
 
 
@@ -22,14 +23,16 @@ class BigQueryFront(HttpStandIn):
 
     - A job's id is good once; the second time is a 409, and the job can be fetched by its id. (The emulator runs a
       query again, and gives load jobs ids of its own.)
+    - A request of more than `request_bytes`, other than an upload, is a 413. (The emulator takes any.)
     - `log` holds every request, and so what the emulator forgets, such as a table's `expirationTime`.
     - `tables` are the rules that tables bring with them.
     - `fail(LOSE_ANSWER, path=...)` lets the work be done and then breaks the connection; a status or HANG does
       as in `HttpStandIn`.
     """
 
-    def __init__(self, backend: str) -> None:
+    def __init__(self, backend: str, request_bytes: int = REQUEST_BYTES) -> None:
         super().__init__()
+        self._request_bytes = request_bytes
         self._backend = backend
         self._pool = urllib3.PoolManager(retries=False, maxsize=8)
         self._taken: set[str] = set()
@@ -38,10 +41,12 @@ class BigQueryFront(HttpStandIn):
         self.tables = TableRules(self._forward)
 
     def respond(self, request: Request) -> Answer:
-        if _JOBS.fullmatch(request.path) and request.method == "POST":
-            return self._insert(request)
         if _UPLOAD.fullmatch(request.path):
             return self._begin_load(request) if request.method == "POST" else self._go_on_loading(request)
+        if len(request.body) > self._request_bytes:
+            return google_error(413, "Request Too Large")
+        if _JOBS.fullmatch(request.path) and request.method == "POST":
+            return self._insert(request)
         asked = _JOB.fullmatch(request.path)
         if asked is not None and request.method == "GET" and asked["id"] in self._loaded:
             return json_answer(self._loaded[asked["id"]])

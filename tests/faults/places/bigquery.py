@@ -14,7 +14,7 @@ from tests.sandbox.http_stand_in import Answer, json_answer
 
 _EVERY = {"bigquery": tuple(BIGQUERY)}
 _QUERIES = {"bigquery": ("compare", "merge", "reconcile")}
-_JOBS = {"bigquery": ("upload-summary", "upload-daily", *_QUERIES["bigquery"])}
+_JOBS = {"bigquery": ("guard-tickets", "upload-summary", "upload-daily", *_QUERIES["bigquery"])}
 _STREAMING = "UPDATE or DELETE statement over table would affect rows in the streaming buffer, which is not supported"
 _REFUSALS: dict[str, tuple[int, str, str]] = {
     "forbidden": (403, "accessDenied", "Access Denied: Permission bigquery.tables.get denied"),
