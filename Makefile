@@ -24,7 +24,7 @@ help:
 	@echo "make test          linters, types and all tests; ARGS=\"-k NAME\" for some of them"
 	@echo "make fuzz          random input, until something gives; EXAMPLES=1000, ARGS=\"-k settings\""
 	@echo "make faults        1,000 faults against real processes; ARGS=\"--count 60 --seed 2\", ARGS=\"--only ID\""
-	@echo "make bench         time and memory against what this machine can do; ARGS=\"--rows 1,2 --scale 0.1\""
+	@echo "make bench         time and memory against what this machine can do; ARGS=\"--rows 1a,2 --scale 0.1\""
 	@echo "make lint, format  the linters and types alone; make the code look as they want it"
 	@echo "make requirements  compile requirements*.in into requirements*.txt; UPGRADE=--upgrade"
 	@echo "make clean         delete what the others made"

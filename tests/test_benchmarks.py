@@ -1,9 +1,12 @@
-"""What of the targets can be held in every test run: bytes, not seconds."""
+"""What of the targets every test run can hold (bytes, not seconds), and whether the benchmark measures what it says."""
 
 import json
 import subprocess
 import sys
+import uuid
+from collections import defaultdict
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +16,16 @@ import sqlalchemy as sa
 from etl.deadline import Deadline
 from etl.postgres import load_postgres
 from etl.transform import Summary, fold_sales, summarise
+from tests.benchmarks import floor
+from tests.benchmarks.kinds import KINDS, W2, Kind
+from tests.benchmarks.rows import ROWS
+from tests.benchmarks.tables import Tables
+from tests.benchmarks.workload import Workload, make_workloads
 from tests.function import child_env
+from tests.markdown import table
 from tests.sandbox.http_stand_in import Answer, HttpStandIn, Request, json_answer
 from tests.sandbox.postgres import EmbeddedPostgres
-from tests.sandbox.processes import ROOT
+from tests.sandbox.processes import ROOT, SandboxError
 
 EVENTS, DAYS = 50, 30
 PAGE_SIZE = 10_000
@@ -123,3 +132,84 @@ def test_a_load_that_changes_nothing_writes_next_to_nothing(
     marks.append(logged_bytes())
     assert daily_rows() == before
     assert marks[3] - marks[2] <= 0.02 * (marks[1] - marks[0])
+
+
+SMALL = 0.002
+"""The scale of workloads of 2,000 sales of 10 events."""
+
+
+def read_pages(workload: Workload) -> dict[Any, tuple[str, str, int, Decimal]]:
+    """The sales by their ids: event id, day, quantity and total."""
+    pages = [
+        json.loads(workload.page(number).read_bytes(), parse_float=Decimal)["data"]
+        for number in range(1, workload.pages + 1)
+    ]
+    return {
+        sale["id"]: (sale["event_id"], sale["sale_date"][:10], sale["quantity"], Decimal(sale["total_amount"]))
+        for page in pages
+        for sale in page
+    }
+
+
+def sums_of(workload: Workload) -> dict[tuple[str, str], tuple[int, Decimal]]:
+    """What its results say: tickets and revenue by event id and day."""
+    lines = (line.split("\t") for line in workload.results.read_text().splitlines())
+    return {(event, day): (int(tickets), Decimal(revenue)) for event, day, tickets, revenue in lines}
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_workloads_come_to_their_results(kind: Kind, tmp_path: Path) -> None:
+    """As many different sales as were asked for, and the sums of them; 1% of them changes, and nothing else does."""
+    made = make_workloads(kind, SMALL, tmp_path)
+    for workload in (made.first, made.changed):
+        sales = read_pages(workload)
+        sums: defaultdict[tuple[str, str], tuple[int, Decimal]] = defaultdict(lambda: (0, Decimal()))
+        for event, day, quantity, total in sales.values():
+            tickets, revenue = sums[event, day]
+            sums[event, day] = (tickets + quantity, revenue + total)
+        assert len(sales) == workload.sales == 2_000
+        assert {event for event, _ in sums} <= workload.event_names().keys()
+        assert sums == sums_of(workload)
+    first, changed = read_pages(made.first), read_pages(made.changed)
+    assert first.keys() == changed.keys()
+    assert 10 <= sum(first[sale] != changed[sale] for sale in first) <= 40
+
+
+def test_the_second_workload_is_less_kind(tmp_path: Path) -> None:
+    """UUIDs, amounts as JavaScript writes them, and days on which few of the events sell."""
+    workload = make_workloads(W2, SMALL, tmp_path).first
+    sales = read_pages(workload)
+    uuids = [str(uuid.UUID(text)) for text in (*sales, *workload.event_names())]
+    assert uuids == [*sales, *workload.event_names()]
+    assert {len(str(total).partition(".")[2]) for *_, total in sales.values()} == {0, 1, 2}
+    days: defaultdict[str, set[str]] = defaultdict(set)
+    for event, day in sums_of(workload):
+        days[day].add(event)
+    assert sum(map(len, days.values())) / len(days) < len(workload.event_names()) / 4
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_the_floor_does_the_work_of_a_run(kind: Kind, tmp_path: Path, postgres_server: EmbeddedPostgres) -> None:
+    """It fills empty tables, and then writes no other daily rows than those that differ."""
+    made = make_workloads(kind, SMALL, tmp_path)
+    tables = Tables(postgres_server, made)
+
+    def load(workload: Workload, *, only_changed: bool) -> None:
+        where = str(workload.directory), str(postgres_server.socket), tables.database
+        floor.load(*where, only_changed=only_changed)
+        tables.check(workload)
+
+    load(made.first, only_changed=False)
+    writers = tables.daily_writers()
+    load(made.changed, only_changed=True)
+    first, changed = sums_of(made.first), sums_of(made.changed)
+    assert tables.daily_rows_not_by(writers) == sum(first[group] != changed[group] for group in first) > 0
+    tables.hold(made.first)
+    with pytest.raises(SandboxError, match=r"[1-9]\d* daily rows and [1-9]\d* summary rows are wrong"):
+        tables.check(made.changed)
+    postgres_server.drop_database(tables.database)
+
+
+def test_the_readme_shows_every_row() -> None:
+    """The README's table has the rows of the benchmark, in its words and order."""
+    assert [what for what, _ in table(ROOT / "README.md", "what", "measured")] == [row.what for row in ROWS]

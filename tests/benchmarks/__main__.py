@@ -12,7 +12,8 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from tests.benchmarks.findings import LeftOutError, Line, show, write
+from tests.benchmarks.findings import LeftOutError, Line, show, show_for_readme, write
+from tests.benchmarks.kinds import KINDS
 from tests.benchmarks.rows import ROWS, Row
 from tests.benchmarks.session import Session
 from tests.benchmarks.stage_profile import print_profile
@@ -27,7 +28,7 @@ def main(arguments: Sequence[str]) -> int:
         with ExitStack() as stack:
             session = Session(stack, asked.scale, asked.pairs, install_dlt=asked.dlt)
             if asked.profile:
-                print_profile(session)
+                print_profile(session, KINDS[asked.profile])
                 return 0
             lines = [_line(row, session) for row in ROWS if row.name in asked.rows]
     except SandboxError as error:
@@ -37,6 +38,8 @@ def main(arguments: Sequence[str]) -> int:
         print("\nStopped.", file=sys.stderr)
         return 128 + signal.SIGINT
     show(lines, asked.scale)
+    if asked.readme:
+        show_for_readme(lines)
     asked.json.parent.mkdir(parents=True, exist_ok=True)
     write(lines, asked.scale, asked.json)
     print(f"Every single measurement: {asked.json}")
@@ -60,7 +63,8 @@ def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--pairs", type=int, default=3, help="how often both sides are measured in turns")
     parser.add_argument("--json", type=Path, default=HOME / "benchmarks.json", help="where the JSON goes")
     parser.add_argument("--dlt", action="store_true", help="install dlt into an environment of its own, if need be")
-    parser.add_argument("--profile", action="store_true", help="instead: where the time of W1 goes")
+    parser.add_argument("--readme", action="store_true", help="also the rows as the README shows them")
+    parser.add_argument("--profile", choices=list(KINDS), help="instead: where the time of a run goes")
     return parser.parse_args(arguments)
 
 

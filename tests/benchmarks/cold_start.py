@@ -29,7 +29,7 @@ def cold_start(session: Session) -> Finding:
         function.append(_seconds(_FUNCTION))
     alone, whole = median(libraries[1:]), median(function[1:])
     return Finding(
-        f"{whole / alone:.2f} times ({whole:.3f} s / {alone:.3f} s)",
+        f"{whole / alone:.2f} times ({whole:.2f} s against {alone:.2f} s)",
         whole / alone,
         whole <= _TIMES * alone,
         {"function": spread(function[1:]), "libraries": spread(libraries[1:])},

@@ -65,6 +65,13 @@ def show(lines: Sequence[Line], scale: float) -> None:
         print("The targets are for scale 1: what a run costs at its start and end weighs more in a small one.")
 
 
+def show_for_readme(lines: Sequence[Line]) -> None:
+    """The table of the README."""
+    print("\n| what | measured |\n| --- | --- |")
+    for line in lines:
+        print(f"| {line.what} | {line.value} |")
+
+
 def write(lines: Sequence[Line], scale: float, path: Path) -> None:
     """The same as JSON, with every single measurement. Seconds and bytes throughout."""
     content: Mapping[str, Any] = {**_machine(), "scale": scale, "rows": [asdict(line) for line in lines]}

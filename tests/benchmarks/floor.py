@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ Row = tuple[Any, ...]
 class _Sale(msgspec.Struct, gc=False):
     """The six fields that a sale has to have."""
 
-    id: int
+    id: int | str
     event_id: str
     quantity: int
     price: float
@@ -64,19 +65,28 @@ def decode(directory: str, pages: str) -> float:
 
 
 def load(directory: str, socket: str, database: str, *, only_changed: bool = False) -> float:
-    """COPY into temporary tables and upsert from there: every row, or only those that differ."""
+    """COPY into temporary tables and upsert from there: every row, or only those that are new or differ.
+
+    These are looked for by a join. A condition of DO UPDATE would lock, which is to write, the rows that it leaves.
+    """
     rows = _results(Path(directory))
     with closing(pg8000.native.Connection("postgres", database=database, unix_sock=socket)) as connection:
         started = time.perf_counter()
         connection.run("BEGIN")
         for table, (key, values) in _TABLES.items():
-            connection.run(f"CREATE TEMPORARY TABLE staged_{table} (LIKE {table}) ON COMMIT DROP")
-            connection.run(f"COPY staged_{table} FROM STDIN", stream=_copy_text(rows[table]))
-            connection.run(
-                f"INSERT INTO {table} AS t SELECT * FROM staged_{table} ON CONFLICT ({', '.join(key)}) DO UPDATE SET "
-                + ", ".join(f"{name} = excluded.{name}" for name in values)
-                + (f" WHERE ({_list('t', values)}) IS DISTINCT FROM ({_list('excluded', values)})" * only_changed)
+            connection.run(f"CREATE TEMPORARY TABLE staged (LIKE {table})")
+            connection.run("COPY staged FROM STDIN", stream=_copy_text(rows[table]))
+            connection.run("ANALYZE staged")
+            changed = (
+                f" LEFT JOIN {table} t ON ({_list('t', key)}) = ({_list('s', key)})"
+                f" WHERE t.event_id IS NULL OR ({_list('t', values)}) IS DISTINCT FROM ({_list('s', values)})"
             )
+            connection.run(
+                f"INSERT INTO {table} SELECT s.* FROM staged s{changed * only_changed}"
+                f" ON CONFLICT ({', '.join(key)}) DO UPDATE SET "
+                + ", ".join(f"{name} = excluded.{name}" for name in values)
+            )
+            connection.run("DROP TABLE staged")
         connection.run("COMMIT")
         return time.perf_counter() - started
 
@@ -111,7 +121,7 @@ PARTS: dict[str, Callable[..., float]] = {
     "fetch": fetch,
     "decode": decode,
     "load": load,
-    "load-changed": lambda *where: load(*where, only_changed=True),
+    "load-changed": partial(load, only_changed=True),
 }
 
 if __name__ == "__main__":

@@ -51,7 +51,9 @@ def merge(session: Session) -> Finding:
         "constant bounds, around the changed day alone": runs["one more"].days == {(_CHANGED_DAY, _CHANGED_DAY)},
     }
     failed = [check for check, held in checks.items() if not held]
-    value = f"not so: {'; '.join(failed)}" if failed else "0 rows on a re-run; one day's partition for a sale more"
+    value = (
+        f"not so: {'; '.join(failed)}" if failed else "no row changed; one row of each table and one day's partition"
+    )
     return Finding(value, changed, not failed, {"checks": checks, **{name: _plain(run) for name, run in runs.items()}})
 
 

@@ -1,4 +1,4 @@
-"""Where the time of W1 goes: the run's own stages, and the steps from a page's bytes to the rows of the tables."""
+"""Where the time goes: the run's own stages, and the steps from a page's bytes to the rows of the tables."""
 
 import gc
 import time
@@ -15,23 +15,25 @@ from etl.seen_ids import SeenIds
 from etl.tables import TABLES
 from etl.transform import fold_sales, summarise
 from tests.benchmarks.findings import LeftOutError
+from tests.benchmarks.kinds import Kind
 from tests.benchmarks.session import Session
-from tests.benchmarks.workload import Workload
+from tests.benchmarks.workload import Workload, make_workloads
 from tests.sandbox import screen
 
 T = TypeVar("T")
 
 
-def print_profile(session: Session) -> None:
-    """The stages of one whole run, and then the steps, per million sales."""
+def print_profile(session: Session, kind: Kind) -> None:
+    """The stages of one whole run into empty tables, and then the steps, per million sales."""
+    workload = make_workloads(kind, session.scale).first
     try:
-        run = session.run(session.w1)
+        run = session.trial(kind).run_into_empty(workload)
     except LeftOutError as error:
         print(f"No whole run: {error}")
     else:
         stages = {**run.stages, "all (POST /)": run.seconds, "CPU of the function": run.cpu_seconds}
         _show("Stages of a whole run", {**stages}, 1.0)
-    _show("Steps over stored pages", steps(session.w1), 1_000_000 / session.w1.sales)
+    _show("Steps over stored pages", steps(workload), 1_000_000 / workload.sales)
 
 
 class _Clock:
@@ -51,15 +53,15 @@ class _Clock:
         return result
 
 
-def steps(w1: Workload) -> dict[str, float]:
+def steps(workload: Workload) -> dict[str, float]:
     """CPU seconds of each step over all pages, in the order of a run."""
     clock = _Clock()
     decoder, reader, seen = ItemDecoder(SaleItem), ColumnReader(ZoneInfo("UTC")), SeenIds()
     read_one: Callable[[Any], Any] = sale_reader(date(2026, 11, 23), UTC)
 
     def batches() -> Iterator[Batch[SaleItem]]:
-        for number in range(1, w1.pages + 1):
-            body = clock.timed("read the files", w1.page(number).read_bytes)
+        for number in range(1, workload.pages + 1):
+            body = clock.timed("read the files", workload.page(number).read_bytes)
             yield from clock.timed("decode a page", read_page, iter([body]), decoder).batches
 
     def read(batch: Batch[SaleItem]) -> SaleColumns:
