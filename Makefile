@@ -15,13 +15,14 @@ SANDBOX = yes
 # For `make requirements`: --upgrade takes the newest versions instead of keeping those that still fit.
 UPGRADE =
 
-.PHONY: help run serve etl test fuzz faults bench lint format requirements clean
+.PHONY: help run serve etl test test-fast fuzz faults bench lint format requirements clean
 
 help:
 	@echo "make run           the whole pipeline once, on real parts on this machine; shows what was loaded"
 	@echo "make serve         the same parts and the function, until Ctrl-C; SANDBOX=no: the function alone"
 	@echo "make etl           one run against what the environment names; ARGS=--dry-run, ARGS=--force"
 	@echo "make test          linters, types and all tests; ARGS=\"-k NAME\" for some of them"
+	@echo "make test-fast     the unit tests alone, in seconds"
 	@echo "make fuzz          random input, until something gives; EXAMPLES=1000, ARGS=\"-k settings\""
 	@echo "make faults        1,000 faults against real processes; ARGS=\"--count 60 --seed 2\", ARGS=\"--only ID\""
 	@echo "make bench         time and memory against what this machine can do; ARGS=\"--rows 1a,2 --scale 0.1\""
@@ -44,19 +45,23 @@ etl: $(INSTALLED)
 test: lint $(TERRAFORM_INSTALLED)
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
+test-fast: $(INSTALLED)
+	$(BIN)/python -m pytest tests/unit $(ARGS)
+
 fuzz: $(INSTALLED)
-	FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest --numprocesses 2 tests/test_fuzz.py $(ARGS)
+	FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest --numprocesses 2 tests/evidence/test_fuzz.py $(ARGS)
 
 faults: $(INSTALLED)
-	@$(BIN)/python -m tests.faults $(ARGS)
+	@$(BIN)/python -m tests.evidence.faults $(ARGS)
 
 bench: $(INSTALLED)
-	@$(BIN)/python -m tests.benchmarks $(ARGS)
+	@$(BIN)/python -m tests.evidence.benchmarks $(ARGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 import flask
 import functions_framework
 
-from etl.database import engine_for
 from etl.deadline import Deadline
 from etl.errors import BadRequestError, EtlError, MethodNotAllowedError, NotFoundError, as_etl_error
+from etl.load.postgres.database import engine_for
 from etl.logs import configure_logs, log_error, log_warning, read_trace
-from etl.metrics import CONTENT_TYPE, format_metrics
-from etl.pipeline import RunOptions, run_etl_once
-from etl.run_log import RunLog, run_log_for
+from etl.run.ledger import RunLog, run_log_for
+from etl.run.metrics import CONTENT_TYPE, format_metrics
+from etl.run.pipeline import RunOptions, run_etl_once
 from etl.settings import FALSE, TRUE, Settings
 
 if TYPE_CHECKING:

@@ -6,22 +6,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from etl.bigquery import load_bigquery as load_bigquery
-    from etl.extract import extract_events_and_sales as extract_events_and_sales
-    from etl.pipeline import run_etl_once as run_etl_once
-    from etl.postgres import load_postgres as load_postgres
-    from etl.records import EventRecord as EventRecord
-    from etl.records import TicketSaleRecord as TicketSaleRecord
-    from etl.transform import transform_summary as transform_summary
+    from etl.extract.reading import extract_events_and_sales as extract_events_and_sales
+    from etl.load.bigquery.load import load_bigquery as load_bigquery
+    from etl.load.postgres.load import load_postgres as load_postgres
+    from etl.records.fields import EventRecord as EventRecord
+    from etl.records.fields import TicketSaleRecord as TicketSaleRecord
+    from etl.run.pipeline import run_etl_once as run_etl_once
+    from etl.transform.fold import transform_summary as transform_summary
 
 _MODULES = {
-    "run_etl_once": "etl.pipeline",
-    "extract_events_and_sales": "etl.extract",
-    "transform_summary": "etl.transform",
-    "load_postgres": "etl.postgres",
-    "load_bigquery": "etl.bigquery",
-    "EventRecord": "etl.records",
-    "TicketSaleRecord": "etl.records",
+    "run_etl_once": "etl.run.pipeline",
+    "extract_events_and_sales": "etl.extract.reading",
+    "transform_summary": "etl.transform.fold",
+    "load_postgres": "etl.load.postgres.load",
+    "load_bigquery": "etl.load.bigquery.load",
+    "EventRecord": "etl.records.fields",
+    "TicketSaleRecord": "etl.records.fields",
 }
 __all__ = list(_MODULES)
 

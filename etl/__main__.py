@@ -12,10 +12,10 @@ from collections.abc import Callable
 from typing import Any
 
 from etl.errors import EtlError
-from etl.extract import Tally
+from etl.extract.tally import Tally
 from etl.logs import configure_logs
-from etl.pipeline import RunOptions, run_etl_once
-from etl.report import RunReport
+from etl.run.pipeline import RunOptions, run_etl_once
+from etl.run.report import RunReport
 from etl.settings import Settings
 
 STOP_SECONDS = 3.0

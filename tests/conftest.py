@@ -7,9 +7,9 @@ from contextlib import closing
 
 import pytest
 
-from tests.sandbox.bigquery import BigQueryEmulator
+from tests.doubles.bigquery import BigQueryEmulator
+from tests.doubles.postgres import EmbeddedPostgres
 from tests.sandbox.function import reach_loopback
-from tests.sandbox.postgres import EmbeddedPostgres
 
 LONGEST_FIRST = (
     "test_faults",

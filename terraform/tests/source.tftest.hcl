@@ -1,4 +1,4 @@
-# Applied (to nothing), so that the state shows what the archive is made of; tests/test_terraform.py
+# Applied (to nothing), so that the state shows what the archive is made of; tests/project/test_terraform.py
 # compares it with the files, and two clones with each other.
 
 mock_provider "google" {

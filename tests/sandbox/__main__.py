@@ -19,10 +19,10 @@ import requests
 
 from etl.errors import EtlError
 from etl.settings import Settings
+from tests.doubles.processes import SandboxError
 from tests.sandbox import read_back, screen
 from tests.sandbox.function import FunctionServer, reach_loopback
 from tests.sandbox.parts import start_parts
-from tests.sandbox.processes import SandboxError
 
 PORT = 8080
 CALLS = ("-X POST {url}/", "-X POST '{url}/?dry_run=true'", "{url}/runs", "{url}/metrics", "{url}/health")

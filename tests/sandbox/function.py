@@ -8,7 +8,8 @@ from typing import Any, Self
 
 import requests
 
-from tests.sandbox.processes import ROOT, STATE, Process, answers, free_port, local_session
+from tests import ROOT
+from tests.doubles.processes import STATE, Process, answers, free_port, local_session
 
 
 class FunctionServer:

@@ -6,11 +6,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from tests.sandbox.bigquery import BigQueryEmulator
-from tests.sandbox.postgres import EmbeddedPostgres
-from tests.sandbox.processes import SandboxError
-from tests.sandbox.sample_data import sample_events, sample_sales
-from tests.sandbox.ticketing_api import TicketingApi
+from tests.doubles.bigquery import BigQueryEmulator
+from tests.doubles.postgres import EmbeddedPostgres
+from tests.doubles.processes import SandboxError
+from tests.doubles.ticketing.api import TicketingApi
+from tests.doubles.ticketing.sample_data import sample_events, sample_sales
 
 Tell = Callable[[str, str, float | None], None]
 """(step, what came of it, seconds): shows a line."""

@@ -9,10 +9,10 @@ import sqlalchemy as sa
 from google.api_core.exceptions import GoogleAPIError
 from sqlalchemy.exc import SQLAlchemyError
 
-from etl.bigquery_client import client_for
-from etl.database import engine_for
+from etl.load.bigquery.client import client_for
+from etl.load.postgres.database import engine_for
 from etl.settings import Settings
-from tests.sandbox.processes import SandboxError
+from tests.doubles.processes import SandboxError
 
 Row = tuple[Any, ...]
 Ask = Callable[[str], list[Row]]

@@ -1,0 +1,1 @@
+"""From a summary into the stores."""

@@ -1,0 +1,300 @@
+"""Load a Summary into BigQuery: a load job into staging and a MERGE a table, or (as before) streaming inserts."""
+
+from __future__ import annotations
+
+import io
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from etl.deadline import Deadline, within
+from etl.errors import StoreUnavailableError
+from etl.load.bigquery.client import Jobs, attempt, client_for, explained_errors
+from etl.load.bigquery.sql import (
+    Places,
+    changes_query,
+    compare,
+    json_rows,
+    read_changes,
+    scope_parts,
+    stored_rows_query,
+    stored_tickets_query,
+    stream_chunks,
+    totals_query,
+)
+from etl.load.bigquery.tables import add_column_statement, check_tables, define_table, expirations, keep_statement
+from etl.load.store import LoadResult, ScopeTotals, StoredTickets, TableChanges, expected_totals
+from etl.settings import Settings
+from etl.transform.fold import Summary
+from etl.transform.tables import DAILY_TICKET_SALES, EVENT_SALES_SUMMARY, STAMP, STREAMED_TABLES, TABLES, Table
+
+if TYPE_CHECKING:
+    from google.cloud.bigquery import Table as BigQueryTable
+
+STAGING_HOURS = 6
+_STAGING = "etl_staging_"
+_NEW_FIELD = ". If that column was added a short time ago: streaming takes some minutes to know it. It passes by itself"
+
+
+def load_bigquery(
+    summary: Summary,
+    settings: Settings,
+    deadline: Deadline,
+    run_id: str,
+    *,
+    dry_run: bool = False,
+    before_write: Callable[[], None] = lambda: None,
+) -> LoadResult:
+    """Make BigQuery hold exactly the Summary for the events in its scope, or tell what that would change.
+
+    In the write mode `stream` its rows are appended instead. `before_write` runs right before the tables change.
+    Raises StoreUnavailableError where BigQuery refuses, or holds something else afterwards than the Summary.
+    """
+    started = time.perf_counter()
+    with explained_errors(), within(deadline):
+        store = _Store(settings, deadline, run_id)
+        if dry_run:
+            result = store.compare(summary)
+        elif settings.bq_write_mode == "stream":
+            result = store.stream(summary, before_write)
+        else:
+            result = store.merge(summary, before_write)
+    result.seconds = time.perf_counter() - started
+    return result
+
+
+def stored_tickets(settings: Settings, scope: tuple[str, ...], deadline: Deadline) -> StoredTickets:
+    """What BigQuery holds, in all and in scope; 0 where there is no table yet."""
+    with explained_errors(), within(deadline):
+        return _Store(settings, deadline, "guard").stored_tickets(scope)
+
+
+class _Store:
+    """The two tables in one dataset, for one run."""
+
+    def __init__(self, settings: Settings, deadline: Deadline, run_id: str) -> None:
+        self._settings = settings
+        self._run_id = run_id
+        self._client = client_for(settings)
+        self._jobs = Jobs(self._client, deadline, run_id)
+        self._dataset = f"{settings.bq_project_id}.{settings.bq_dataset}"
+        self._names = {
+            EVENT_SALES_SUMMARY.name: settings.bq_table_event_summary,
+            DAILY_TICKET_SALES.name: settings.bq_table_daily_sales,
+        }
+        self._columns: dict[str, set[str]] = {}
+        """Those that the tables have, by table."""
+
+    def merge(self, summary: Summary, before_write: Callable[[], None]) -> LoadResult:
+        """Stage both tables, and merge both in one transaction."""
+        result = LoadResult("bigquery")
+        self._ensure_tables(TABLES)
+        self._outdate_others()
+        try:
+            for table in TABLES:
+                self._stage(table, summary)
+            statements: list[str] = []
+            for table in TABLES:
+                places = self._places(table)
+                row = next(self._jobs.query(changes_query(table, places)))
+                changed = read_changes(row)
+                result.changes[table.name] = changed.changes
+                statements += changed.statements(table, places)
+            before_write()
+            script = ["BEGIN TRANSACTION", *statements, "COMMIT TRANSACTION"]
+            self._jobs.query(";\n".join(script) + ";", step="merge")
+            self._reconcile(summary, result)
+        finally:
+            self._drop_staging()
+        return result
+
+    def stream(self, summary: Summary, before_write: Callable[[], None]) -> LoadResult:
+        """Append the rows. Row ids let BigQuery drop a repeated request for about a minute, at best."""
+        result = LoadResult("bigquery")
+        self._ensure_tables(STREAMED_TABLES)
+        self._ensure_stamps()
+        before_write()
+        for table in STREAMED_TABLES:
+            changes = result.changes[table.name] = TableChanges()
+            for rows in stream_chunks(table, summary):
+                ids = [f"{self._run_id}:" + ":".join(str(row[name]) for name in table.key) for row in rows]
+                errors = self._client.insert_rows_json(
+                    self._path(table), rows, row_ids=ids, retry=self._jobs.retry(), timeout=self._jobs.bound()
+                )
+                if errors:
+                    hint = _NEW_FIELD if "no such field" in str(errors) else ""
+                    raise StoreUnavailableError(
+                        f"BigQuery refused {len(errors)} rows of {table.name}: {errors[0]}{hint}"
+                    )
+                changes.inserted += len(rows)
+        return result
+
+    def compare(self, summary: Summary) -> LoadResult:
+        """What `merge` would do, told without writing: the stored rows in scope are read and compared here."""
+        result = LoadResult("bigquery", "dry_run")
+        found = self._find_tables(TABLES)
+        for table in TABLES:
+            stored: Iterator[Any] = iter(())
+            if table.name in found and self._settings.bq_write_mode != "stream":
+                stored = self._query_scope(stored_rows_query(table, self._quoted(table)), summary.scope)
+            result.changes[table.name] = compare(table, summary, (tuple(row.values()) for row in stored))
+        return result
+
+    def stored_tickets(self, scope: tuple[str, ...]) -> StoredTickets:
+        """See the function of that name."""
+        if not self._has_table(EVENT_SALES_SUMMARY):
+            return StoredTickets(0, 0, Decimal())
+        rows = list(self._query_scope(stored_tickets_query(self._quoted(EVENT_SALES_SUMMARY)), scope))
+        revenue = sum((Decimal(row["revenue"]) for row in rows), Decimal())
+        return StoredTickets(int(rows[0]["total"]), sum(int(row["in_scope"]) for row in rows), revenue)
+
+    def _query_scope(self, query: str, scope: tuple[str, ...]) -> Iterator[Any]:
+        """A query's rows for the events in scope: a request may have room for some of their ids only."""
+        from google.cloud.bigquery import ArrayQueryParameter
+
+        return chain.from_iterable(
+            self._jobs.query(query, [ArrayQueryParameter("scope", "STRING", part)]) for part in scope_parts(scope)
+        )
+
+    def _stage(self, table: Table, summary: Summary) -> None:
+        """A load job into a table that expires."""
+        from google.cloud.bigquery import LoadJobConfig
+
+        staging = define_table(self._staging_path(table), replace(table, partition=None))
+        staging.expires = datetime.now(UTC) + timedelta(hours=STAGING_HOURS)
+        self._client.create_table(staging, exists_ok=True, retry=self._jobs.retry(), timeout=self._jobs.bound())
+        body = io.BytesIO()
+        for row in json_rows(table, summary):
+            body.write(row)
+        if not body.tell():
+            return
+        config = LoadJobConfig(
+            source_format="NEWLINE_DELIMITED_JSON", write_disposition="WRITE_TRUNCATE", schema=staging.schema
+        )
+        self._jobs.load(
+            lambda job_id: self._client.load_table_from_file(
+                body,
+                staging.reference,
+                rewind=True,
+                num_retries=0,  # those aren't bounded by a time: `Jobs.load` tries again
+                job_id=job_id,
+                job_config=config,
+                timeout=self._jobs.bound(),
+            ),
+            step=f"stage-{table.name}",
+        )
+
+    def _reconcile(self, summary: Summary, result: LoadResult) -> None:
+        """Read back what the tables hold for the scope; raises where it isn't the Summary."""
+        started = time.perf_counter()
+        for table, expected in expected_totals(summary):
+            row = next(self._jobs.query(totals_query(table, self._places(table))))
+            stored = result.reconciled[table.name] = ScopeTotals(row["n"], row["tickets"], row["revenue"])
+            if stored != expected:
+                raise StoreUnavailableError(
+                    f"BigQuery: {table.name} holds {stored} after the load, and should hold {expected}. Something else "
+                    "writes to it: stop that, and run again."
+                )
+        result.reconcile_seconds = time.perf_counter() - started
+
+    def _ensure_tables(self, tables: Sequence[Table]) -> None:
+        """Create what is missing. Where a table is there, no right to create anything is needed."""
+        found = self._find_tables(tables)
+        for table in tables:
+            stored = found.get(table.name) or self._create_table(table)
+            self._columns[table.name] = {field.name for field in stored.schema}
+
+    def _create_table(self, table: Table) -> BigQueryTable:
+        from google.api_core.exceptions import NotFound
+        from google.cloud.bigquery import Dataset
+
+        bounds = {"retry": self._jobs.retry(), "timeout": self._jobs.bound()}
+        try:
+            self._client.get_dataset(self._dataset, **bounds)
+        except NotFound:
+            dataset = Dataset(self._dataset)
+            dataset.location = self._settings.bq_location
+            self._client.create_dataset(dataset, exists_ok=True, **bounds)
+        path = self._path(table)
+        made = self._client.create_table(define_table(path, table), exists_ok=True, **bounds)
+        if options := expirations(made):  # the dataset's defaults, which a definition can't refuse
+            self._jobs.query(keep_statement(path, options), step=f"keep-{table.name}")
+        return made
+
+    def _ensure_stamps(self) -> None:
+        """A daily table of the write mode `merge`, or of an earlier version, gets the column that tells copies apart.
+
+        The run ends there: for some minutes streaming doesn't know a new column, and may lose rows without a word.
+        """
+        for table in STREAMED_TABLES:
+            if STAMP.name not in self._columns[table.name]:
+                path = self._path(table)
+                self._jobs.query(add_column_statement(path, STAMP), step="add-column")
+                raise StoreUnavailableError(
+                    f"BigQuery: {path} had no column {STAMP.name} to tell the copies of a row apart by, and has been "
+                    "given it. Streaming takes some minutes to know a new column: run again in 10 minutes."
+                )
+
+    def _find_tables(self, tables: Sequence[Table]) -> dict[str, BigQueryTable]:
+        """Those that are there. Raises ConfigurationError where one of them can't hold a Summary."""
+        from google.api_core.exceptions import NotFound
+
+        found = {}
+        for table in tables:
+            with suppress(NotFound):
+                found[table.name] = self._client.get_table(
+                    self._path(table), retry=self._jobs.retry(), timeout=self._jobs.bound()
+                )
+        check_tables((table, self._path(table), found[table.name]) for table in tables if table.name in found)
+        return found
+
+    def _has_table(self, table: Table) -> bool:
+        return bool(self._find_tables((table,)))
+
+    def _outdate_others(self) -> None:
+        """Drop what other runs have staged: they are over, or have lost the lease to this one.
+
+        One of those that wakes up late, or whose MERGE was held up on its way, then has nothing to merge any more:
+        BigQuery knows nothing of the lease.
+        """
+        # Those of other deployments in the same dataset load other tables.
+        ours = rf"{_STAGING}({'|'.join(map(re.escape, self._names.values()))})_[^_]+(_[0-9a-f]+)?"
+        bounds = {"retry": self._jobs.retry(), "timeout": self._jobs.bound()}
+        for found in self._client.list_tables(self._dataset, **bounds):
+            if re.fullmatch(ours, found.table_id):
+                self._client.delete_table(found.reference, not_found_ok=True, **bounds)
+
+    def _drop_staging(self) -> None:
+        """Best effort: what isn't dropped here expires. Where one call fails, the next would only cost more time."""
+
+        def drop() -> None:
+            for table in TABLES:
+                self._client.delete_table(self._staging_path(table), not_found_ok=True, **self._jobs.brief())
+
+        attempt("BigQuery staging left to expire", drop, table=self._staging("*"))
+
+    def _path(self, table: Table) -> str:
+        return f"{self._dataset}.{self._names[table.name]}"
+
+    def _quoted(self, table: Table) -> str:
+        return f"`{self._path(table)}`"
+
+    def _staging_path(self, table: Table) -> str:
+        return self._staging(self._names[table.name])
+
+    def _staging(self, name: str) -> str:
+        return f"{self._dataset}.{_STAGING}{name}_{self._run_id.replace('-', '_')}"
+
+    def _places(self, table: Table) -> Places:
+        return Places(
+            self._quoted(table),
+            f"`{self._staging_path(table)}`",
+            f"`{self._staging_path(EVENT_SALES_SUMMARY)}`",
+            has_stamps=STAMP.name in self._columns[table.name] - set(table.names),
+        )

@@ -1,0 +1,1 @@
+"""Into PostgreSQL."""

@@ -1,0 +1,1 @@
+"""One run: its parts put together, its guards, its ledger and its lease."""

@@ -1,0 +1,465 @@
+"""One run: gather, compute, apply, report. The composition root: here, and only here, the parts meet."""
+
+from __future__ import annotations
+
+import gc
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import TypeVar
+
+from tenacity import Retrying, retry_if_exception, wait_exponential
+
+from etl.deadline import Deadline
+from etl.errors import (
+    ConfigurationError,
+    DeadlineExceededError,
+    EtlError,
+    IncompleteExtractError,
+    LoadFailedError,
+    StoreUnavailableError,
+    as_etl_error,
+)
+from etl.extract.client import Api, BrokenPageError
+from etl.extract.reading import Extraction, extract_events_and_sales
+from etl.extract.retries import MAX_ATTEMPTS
+from etl.extract.secret_manager import read_secret
+from etl.extract.tally import Progress, Tally
+from etl.extract.token import Token
+from etl.load.postgres.database import engine_for
+from etl.load.postgres.load import check_tables, load_postgres
+from etl.load.postgres.load import stored_tickets as stored_in_postgres
+from etl.load.store import STORE_NAMES, LoadResult, StoredTickets
+from etl.logs import LogContext, log_context, log_error, log_info, log_warning
+from etl.run.guards import FieldFound, check_rejects, check_schema, check_shrink, fields_to_keep
+from etl.run.lease import LeaseKeeper
+from etl.run.ledger import Run, RunLog, run_log_for
+from etl.run.ledger_tables import COUNTS
+from etl.run.report import RunReport
+from etl.settings import Settings, read_token
+from etl.transform.fold import Summary, fold_events, fold_sales, summarise
+
+T = TypeVar("T")
+RECORDING_SECONDS = 15.0
+"""How long the ledger may take to note how a run ended; less where the run's own time is up."""
+FORGETTING_SECONDS = 5.0
+"""How long a run may wait at its end until what is too old is deleted."""
+_FIRST_PAUSE_SECONDS = 0.2
+_LOAD_FAILED = {"postgres": "Postgres load failed", "bigquery": "BigQuery load failed"}
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How one run is to go. `trigger` says for the ledger who asked for it."""
+
+    dry_run: bool = False
+    force: bool = False
+    trigger: str = "python"
+    progress: Progress = lambda _: None
+    is_terminating: Callable[[], bool] = lambda: False
+    trace: str | None = None
+    span_id: str | None = None
+
+
+def run_etl_once(settings: Settings | None = None, options: RunOptions | None = None) -> RunReport:
+    """One whole run; without settings, as the environment says.
+
+    Returns the report of a run that succeeded. Raises an EtlError otherwise, with the run's id, and for
+    LoadFailedError the state of each store in its details.
+    """
+    settings = settings or Settings.from_env(os.environ)
+    options = options or RunOptions()
+    started_at = datetime.now(UTC)
+    run = Run(new_run_id(started_at), started_at, options.trigger)
+    with log_context(LogContext(run.run_id, options.trace, options.span_id)), _collector_off():
+        log_info("ETL job started", trigger=run.trigger, dry_run=options.dry_run, force=options.force)
+        job = _Job(settings, options, run)
+        try:
+            job.execute()
+        except EtlError as failure:
+            failure.run_id = run.run_id
+            log_error(
+                "ETL job failed",
+                status="failed",
+                code=failure.code,
+                error=str(failure),
+                duration_seconds=job.report.duration_seconds,
+                **failure.log_fields,
+            )
+            raise
+        _log_completed(job.report)
+        return job.report
+
+
+def new_run_id(now: datetime) -> str:
+    """Readable, in the order of time, and unique."""
+    return f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+
+
+class _Job:
+    """One run under way."""
+
+    def __init__(self, settings: Settings, options: RunOptions, run: Run) -> None:
+        self.report = RunReport(run.run_id, run.trigger, dry_run=options.dry_run, force=options.force)
+        self._settings = settings
+        self._options = options
+        self._run = run
+        self._started = time.perf_counter()
+        self._deadline = Deadline(settings.etl_deadline_seconds)
+        self._engine = engine_for(settings) if settings.uses_postgres else None
+        self._run_log: RunLog = run_log_for(self._engine)
+        self._extraction: Extraction | None = None
+        self._silent: dict[str, LoadResult] = {}
+        """Stores that didn't say what they hold."""
+
+    @property
+    def _tallies(self) -> dict[str, Tally]:
+        """What has been read so far, by dataset."""
+        return self._extraction.tallies if self._extraction else {}
+
+    def execute(self) -> None:
+        """The run, under the lease and with its row in the ledger; a dry run goes without either.
+
+        Raises the EtlError that the ledger has, too.
+        """
+        try:
+            if self._options.dry_run:
+                self._work()
+                return
+            # Also where it fails the lease may have been taken: the answer to its COMMIT can get lost.
+            self._run_log.start(self._run, self._deadline)
+            with LeaseKeeper(self._run_log, self._deadline, self._options.is_terminating, self._record_failure):
+                self._work()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets one of our errors
+            # Judged here and no more: the clock goes on while the ledger is being written.
+            failure = self._judge(error)
+            self.report.duration_seconds = self._seconds()
+            if not self._options.dry_run and self._record_failure(failure):
+                self._forget()
+            raise failure from None
+        self._run.status = "success"
+        if self._record(self._run):
+            self._forget()
+
+    def _judge(self, error: Exception) -> EtlError:
+        """The error to tell. A store that kept silent until the run's time was up is why that was exceeded."""
+        if isinstance(error, StoreUnavailableError) and not self._deadline.left():
+            return DeadlineExceededError(str(error), **error.details)
+        return as_etl_error(error)
+
+    def _seconds(self) -> float:
+        """Seconds since the run began."""
+        return round(time.perf_counter() - self._started, 3)
+
+    def _work(self) -> None:
+        if self._engine is not None:
+            check_tables(self._engine, self._deadline)
+        summary = self._gather()
+        self._guard(summary)
+        self._load(summary)
+        self.report.status = "dry_run" if self._options.dry_run else "success"
+        self.report.duration_seconds = self._seconds()
+
+    def _gather(self) -> Summary:
+        """Read both datasets and fold them."""
+        settings = self._settings
+        api = Api(settings, _token(settings, self._deadline), self._deadline)
+        zone = settings.etl_timezone
+        self._extraction = extraction = extract_events_and_sales(
+            api,
+            self._run.started_at.astimezone(zone).date(),
+            zone,
+            settings.nest_api_max_pages,
+            force=self._options.force,
+            progress=self._options.progress,
+        )
+        try:
+            with self._stage("extract"):
+                names = self._read_steadily(lambda: fold_events(extraction.events()))
+                groups = self._read_steadily(lambda: fold_sales(extraction.sale_rows()))
+        finally:
+            api.close()
+            self.report.add_tallies(extraction.tallies)
+            self._note_counts()
+        with self._stage("transform"):
+            summary = summarise(names, groups, self._run.started_at)
+        tallies = extraction.tallies.values()
+        folded = sum(tally.folded for tally in tallies)
+        self.report.stages["extract"] -= folded
+        self.report.stages["transform"] += folded
+        self.report.stages["upstream_wait"] = sum(tally.waited for tally in tallies)
+        self.report.add_summary(summary)
+        self._note_counts()
+        _log_extracted(extraction, self.report)
+        return summary
+
+    def _read_steadily(self, read: Callable[[], T]) -> T:
+        """Read a dataset; once more if it drifted, and up to twice more if a large page broke off."""
+        drifts = breaks = 0
+        while True:
+            try:
+                return read()
+            except IncompleteExtractError as error:
+                drifts += 1
+                if drifts > 1:
+                    raise
+                log_warning("ETL extract drift", error=str(error), **error.details)
+            except BrokenPageError as error:
+                breaks += 1
+                if breaks >= MAX_ATTEMPTS:
+                    raise
+                log_warning("ETL extract broke off", error=str(error))
+                self._deadline.sleep(2.0 ** (breaks - 1))
+
+    def _guard(self, summary: Summary) -> None:
+        """Let every guard speak."""
+        settings, tallies = self._settings, self._tallies
+        before = self._run_log.totals(self._deadline).last_success
+        kept = before.fields_found if before else {}
+        for name, tally in tallies.items():
+            found_before = {field: FieldFound.from_json(value) for field, value in kept.get(name, {}).items()}
+            found_now = fields_to_keep(tally, found_before)
+            self._run.fields_found[name] = {field: asdict(found) for field, found in found_now.items()}
+            # A field that is gone is the cause, and the rejects that it makes the effect.
+            self._let_speak(partial(check_schema, tally, found_before))
+        for tally in tallies.values():
+            self._let_speak(partial(check_rejects, tally, settings.etl_max_reject_ratio))
+        held = self._ask_stores(summary.scope)
+        counts = {"events": before.events_count, "ticket_sales": before.sales_count} if before else {}
+        empty_before = [name for name, count in counts.items() if count == 0]
+        self._let_speak(
+            lambda: check_shrink(summary, tallies, held, settings.etl_max_shrink_ratio, empty_before=empty_before)
+        )
+
+    def _let_speak(self, guard: Callable[[], None]) -> None:
+        """`force` overrides a guard, and says so."""
+        try:
+            guard()
+        except EtlError as error:
+            if not self._options.force:
+                raise
+            log_warning("ETL guard overridden", code=error.code, error=str(error))
+
+    def _ask_stores(self, scope: tuple[str, ...]) -> dict[str, StoredTickets]:
+        """What each store holds. One that doesn't say so isn't loaded either, as no guard has looked at it."""
+        held: dict[str, StoredTickets] = {}
+        questions = self._questions(scope)
+        for name, ask in questions.items():
+            # The other one is to be loaded all the same.
+            deadline = Deadline(self._deadline.remaining() / len(questions))
+            try:
+                held[name] = ask(deadline)
+            except (StoreUnavailableError, ConfigurationError, DeadlineExceededError) as error:
+                is_late, said = not deadline.left(), str(error)
+                if is_late and self._deadline.left():
+                    said = f"{STORE_NAMES[name]} didn't say within {deadline.seconds:.0f} s what it holds"
+                self._silent[name] = LoadResult(name, "failed", error=said, is_late=is_late)
+        return held
+
+    def _questions(self, scope: tuple[str, ...]) -> dict[str, Callable[[Deadline], StoredTickets]]:
+        questions: dict[str, Callable[[Deadline], StoredTickets]] = {}
+        if (engine := self._engine) is not None:
+            questions["postgres"] = lambda deadline: stored_in_postgres(engine, scope, deadline)
+        if self._settings.uses_bigquery:
+            from etl.load.bigquery.load import stored_tickets as stored_in_bigquery
+
+            questions["bigquery"] = lambda deadline: stored_in_bigquery(self._settings, scope, deadline)
+        return questions
+
+    def _load(self, summary: Summary) -> None:
+        """Load each store, whatever becomes of the other."""
+        for name, load in self._loaders(summary).items():
+            with self._stage(f"load_{name}"):
+                self.report.stores[name] = result = self._silent.get(name) or _load_store(name, load)
+            if not self._options.dry_run:
+                setattr(self._run, f"{name}_status", result.status)
+                self._log_loaded(result)
+        failed = [result for result in self.report.stores.values() if result.status == "failed"]
+        if failed:
+            self._raise_failed(failed)
+
+    def _raise_failed(self, failed: Sequence[LoadResult]) -> None:
+        reasons = "; ".join(str(result.error) for result in failed)
+        stores = {name: result.status for name, result in self.report.stores.items()}
+        # One may be given up shortly before the deadline, where the next step would have come too late.
+        is_late = any(result.is_late for result in failed)
+        raise (DeadlineExceededError if is_late else LoadFailedError)(reasons, stores=stores)
+
+    def _loaders(self, summary: Summary) -> dict[str, Callable[[], LoadResult]]:
+        dry_run = self._options.dry_run
+        loaders: dict[str, Callable[[], LoadResult]] = {}
+        if (engine := self._engine) is not None:
+            sealed = replace(self._run, postgres_status="success")
+            loaders["postgres"] = lambda: load_postgres(
+                summary,
+                engine,
+                self._deadline,
+                dry_run=dry_run,
+                before_commit=lambda connection, _: self._run_log.seal(connection, sealed),
+            )
+        if self._settings.uses_bigquery:
+            from etl.load.bigquery.load import load_bigquery
+
+            loaders["bigquery"] = lambda: load_bigquery(
+                summary,
+                self._settings,
+                self._deadline,
+                self._run.run_id,
+                dry_run=dry_run,
+                before_write=lambda: self._run_log.renew(self._deadline),
+            )
+        return loaders
+
+    def _log_loaded(self, result: LoadResult) -> None:
+        if result.status == "failed":
+            log_error(_LOAD_FAILED[result.database], error=result.error)
+            return
+        log_info(
+            "ETL load completed",
+            database=result.database,
+            event_summary_count=self.report.event_summary_count,
+            daily_sales_count=self.report.daily_sales_count,
+            seconds=round(result.seconds, 3),
+        )
+
+    @contextmanager
+    def _stage(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.report.stages[name] = self.report.stages.get(name, 0.0) + time.perf_counter() - started
+
+    def _note_counts(self) -> None:
+        for name in COUNTS:
+            setattr(self._run, name, getattr(self.report, name))
+
+    def _record_failure(self, error: EtlError) -> bool:
+        return self._record(replace(self._run, status="failed", error_code=error.code, error_text=str(error)))
+
+    def _record(self, run: Run) -> bool:
+        """Write how the run ended, and give the lease back; more than once, if need be. Whether that was done.
+
+        A ledger that can't be written is said in the log: it must not hide the outcome.
+        """
+        ended = replace(
+            run,
+            finished_at=datetime.now(UTC),
+            duration_seconds=self.report.duration_seconds or self._seconds(),
+        )
+        rejects = [reject for tally in self._tallies.values() for reject in tally.rejects]
+        deadline = self._deadline.last(RECORDING_SECONDS)
+        retrying = Retrying(
+            retry=retry_if_exception(_may_pass),
+            wait=wait_exponential(_FIRST_PAUSE_SECONDS),
+            stop=lambda state: state.upcoming_sleep >= deadline.left(),
+            sleep=deadline.sleep,
+            reraise=True,
+        )
+        try:
+            # A connection that falls silent must leave time for another one.
+            retrying(lambda: self._run_log.finish(ended, rejects, Deadline(deadline.remaining() / 2)))
+        except Exception as error:  # noqa: BLE001 - whatever it is
+            failure = as_etl_error(error)
+            log_error("ETL run not recorded", error=str(failure), **failure.log_fields)
+            return False
+        return True
+
+    def _forget(self) -> None:
+        """Delete what is older than ETL_RETENTION_DAYS. The run has ended: whatever comes of this doesn't change it."""
+        try:
+            seconds = self._deadline.bound(FORGETTING_SECONDS)
+        except EtlError:
+            return  # its time is up: the next run does it
+        try:
+            self._run_log.forget(self._settings.etl_retention_days, Deadline(seconds))
+        except Exception as error:  # noqa: BLE001 - whatever it is
+            failure = as_etl_error(error)
+            log_warning("ETL old records not deleted", error=str(failure), **failure.log_fields)
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Whether another try may do: a database may just be starting again, but a right or a table stays missing."""
+    if not isinstance(error, (StoreUnavailableError, DeadlineExceededError)):
+        return False
+    return not str(error.details.get("sqlstate")).startswith("42")
+
+
+def _load_store(name: str, load: Callable[[], LoadResult]) -> LoadResult:
+    try:
+        return load()
+    except (StoreUnavailableError, ConfigurationError, DeadlineExceededError) as error:
+        return LoadResult(name, "failed", error=str(error), is_late=isinstance(error, DeadlineExceededError))
+
+
+def _token(settings: Settings, deadline: Deadline) -> Token:
+    """The token, from where the settings say; one from Secret Manager can be read again."""
+    name = settings.nest_api_token_secret
+    if name is None:
+        return Token(lambda: settings.nest_api_token)
+
+    def read() -> str:
+        try:
+            return read_token(read_secret(name, settings.secret_manager_endpoint, deadline))
+        except ValueError as error:
+            raise ConfigurationError(f"the secret {name} {error}") from None
+
+    return Token(read, can_renew=True)
+
+
+def _log_extracted(extraction: Extraction, report: RunReport) -> None:
+    for tally in extraction.tallies.values():
+        for reason, count in sorted(tally.reasons.items()):
+            example = next((r.item_id for r in tally.rejects if r.reason == reason), None)
+            log_warning(
+                "ETL records rejected",
+                dataset=tally.dataset,
+                reason=reason,
+                count=count,
+                example_id=example,
+            )
+    log_info(
+        "ETL extract completed",
+        events_count=report.events_count,
+        sales_count=report.sales_count,
+        duplicates_count=report.duplicates_count,
+        rejected_count=report.rejected_count,
+        undated_count=report.undated_count,
+        completeness=report.completeness,
+        pages={name: tally.pages for name, tally in extraction.tallies.items()},
+    )
+
+
+def _log_completed(report: RunReport) -> None:
+    log_info(
+        "ETL job completed",
+        status=report.status,
+        duration_seconds=report.duration_seconds,
+        **{name: getattr(report, name) for name in COUNTS},
+    )
+
+
+_collector_users = 0
+_collector_lock = threading.Lock()
+
+
+@contextmanager
+def _collector_off() -> Iterator[None]:
+    """The garbage collector costs a fifth of a run, and finds nothing: what a run makes is freed by its counts."""
+    global _collector_users
+    with _collector_lock:
+        _collector_users += 1
+        gc.disable()
+    try:
+        yield
+    finally:
+        with _collector_lock:
+            _collector_users -= 1
+            if _collector_users == 0:
+                gc.enable()

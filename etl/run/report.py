@@ -1,0 +1,60 @@
+"""What a run has to say for itself: the object that `run_etl_once` returns, and the JSON that the function answers."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from etl.extract.tally import Tally
+from etl.load.store import LoadResult
+from etl.run.guards import fields_not_found
+from etl.transform.fold import Summary
+
+
+@dataclass
+class RunReport:
+    """A run. Counts are of distinct records; times are in seconds; `status` is `success`, `dry_run` or `failed`."""
+
+    run_id: str
+    trigger: str
+    status: str = "running"
+    dry_run: bool = False
+    force: bool = False
+    events_count: int = 0
+    sales_count: int = 0
+    duplicates_count: int = 0
+    rejected_count: int = 0
+    undated_count: int = 0
+    event_summary_count: int = 0
+    daily_sales_count: int = 0
+    total_tickets: int = 0
+    total_revenue: str = "0"
+    duration_seconds: float = 0.0
+    rejected: dict[str, dict[str, int]] = field(default_factory=dict)
+    completeness: dict[str, str] = field(default_factory=dict)
+    fields_not_found: dict[str, list[str]] = field(default_factory=dict)
+    stages: dict[str, float] = field(default_factory=dict)
+    stores: dict[str, LoadResult] = field(default_factory=dict)
+
+    def add_tallies(self, tallies: dict[str, Tally]) -> None:
+        """What was read."""
+        events, sales = tallies.get("events"), tallies.get("ticket_sales")
+        self.events_count = events.accepted if events else 0
+        self.sales_count = sales.accepted if sales else 0
+        self.undated_count = sales.undated if sales else 0
+        self.duplicates_count = sum(tally.duplicates for tally in tallies.values())
+        self.rejected_count = sum(tally.rejected for tally in tallies.values())
+        self.rejected = {name: dict(tally.reasons) for name, tally in tallies.items() if tally.reasons}
+        self.completeness = {name: tally.completeness for name, tally in tallies.items()}
+        self.fields_not_found = {name: fields_not_found(tally) for name, tally in tallies.items()}
+
+    def add_summary(self, summary: Summary) -> None:
+        """What it came to."""
+        self.event_summary_count = len(summary.events)
+        self.daily_sales_count = summary.daily_count
+        self.total_tickets = summary.total_tickets
+        self.total_revenue = f"{summary.total_revenue:f}"
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values, but for Decimals, which go as text."""
+        return asdict(self)

@@ -1,0 +1,116 @@
+"""A proxy that adds to the emulator what BigQuery does: job ids are good once, requests have a limit. It logs them."""
+
+import json
+import re
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import urllib3
+
+from tests.doubles.bigquery_rules import TableRules
+from tests.doubles.http_stand_in import Answer, HttpStandIn, Request, google_error, json_answer
+
+_JOBS = re.compile(r"/bigquery/v2/projects/[^/]+/jobs")
+_JOB = re.compile(r"/bigquery/v2/projects/[^/]+/jobs/(?P<id>[^/]+)")
+_QUERIES = re.compile(r"/bigquery/v2/projects/[^/]+/queries")
+_UPLOAD = re.compile(r"/(?:resumable/)?upload/bigquery/v2/projects/[^/]+/jobs")
+REQUEST_BYTES = 10_000_000
+_NOT_PASSED_ON = {"connection", "keep-alive", "transfer-encoding", "content-length", "date", "server"}
+
+
+class BigQueryFront(HttpStandIn):
+    """In front of the emulator at the address `backend`. Its `url` takes the emulator's place.
+
+    - A job's id is good once; the second time is a 409, and the job can be fetched by its id. (The emulator runs a
+      query again, and gives load jobs ids of its own.)
+    - A request of more than `request_bytes`, other than an upload, is a 413. (The emulator takes any.)
+    - `log` holds every request, and so what the emulator forgets, such as a table's `expirationTime`.
+    - `tables` are the rules that tables bring with them.
+    - `fail(LOSE_ANSWER, path=...)` lets the work be done and then breaks the connection; a status or HANG does
+      as in `HttpStandIn`.
+    """
+
+    def __init__(self, backend: str, request_bytes: int = REQUEST_BYTES) -> None:
+        super().__init__()
+        self._request_bytes = request_bytes
+        self._backend = backend
+        self._pool = urllib3.PoolManager(retries=False, maxsize=8)
+        self._taken: set[str] = set()
+        self._loaded: dict[str, Any] = {}
+        self._uploads: dict[str, str] = {}
+        self.tables = TableRules(self._forward)
+
+    def respond(self, request: Request) -> Answer:
+        if _UPLOAD.fullmatch(request.path):
+            return self._begin_load(request) if request.method == "POST" else self._go_on_loading(request)
+        if len(request.body) > self._request_bytes:
+            return google_error(413, "Request Too Large")
+        if _JOBS.fullmatch(request.path) and request.method == "POST":
+            return self._insert(request)
+        asked = _JOB.fullmatch(request.path)
+        if asked is not None and request.method == "GET" and asked["id"] in self._loaded:
+            return json_answer(self._loaded[asked["id"]])
+        if _QUERIES.fullmatch(request.path) and request.method == "POST":
+            return self._query(request, request.json["query"])
+        return self.tables.answer(request) or self._forward(request)
+
+    def _insert(self, request: Request) -> Answer:
+        job_id = _job_id(request)
+        if not self._take(job_id):
+            return _duplicate(job_id)
+        return self._query(request, request.json["configuration"]["query"]["query"])
+
+    def _query(self, request: Request, query: str) -> Answer:
+        if refusal := self.tables.refusal(query):
+            return refusal
+        answer = self._forward(request)
+        self.tables.note(query)
+        return answer
+
+    def _begin_load(self, request: Request) -> Answer:
+        answer = self._forward(request)
+        upload = urlsplit(answer.headers.get("location", "")).query
+        for upload_id in parse_qs(upload).get("upload_id", []):
+            self._uploads[upload_id] = _job_id(request)
+        return answer
+
+    def _go_on_loading(self, request: Request) -> Answer:
+        """The job is there once the last byte has come."""
+        job_id = self._uploads[request.query["upload_id"]]
+        if job_id in self._taken:
+            return _duplicate(job_id)
+        answer = self._forward(request)
+        if answer.status != 200:
+            return answer
+        self._take(job_id)
+        assert isinstance(answer.body, bytes)
+        job = json.loads(answer.body)
+        job["jobReference"]["jobId"] = job_id
+        self._loaded[job_id] = job
+        return json_answer(job)
+
+    def _take(self, job_id: str) -> bool:
+        with self._lock:
+            is_new = job_id not in self._taken
+            self._taken.add(job_id)
+            return is_new
+
+    def _forward(self, request: Request) -> Answer:
+        headers = {name: value for name, value in request.headers.items() if name not in _NOT_PASSED_ON}
+        answer = self._pool.request(
+            request.method,
+            self._backend + request.target,
+            body=request.body,
+            headers=headers,  # with the client's own Host: the emulator makes the upload's address of it
+            decode_content=False,
+        )
+        kept = {name.lower(): value for name, value in answer.headers.items()}
+        return Answer(answer.status, answer.data, {name: kept[name] for name in kept if name not in _NOT_PASSED_ON})
+
+
+def _job_id(request: Request) -> str:
+    return str(request.json["jobReference"]["jobId"])
+
+
+def _duplicate(job_id: str) -> Answer:
+    return google_error(409, f"Already Exists: Job {job_id}")

@@ -1,0 +1,1 @@
+"""The sample ticketing API: a NestJS backend in any of its forms."""

@@ -1,0 +1,294 @@
+"""A NestJS ticketing backend as the ETL meets it, over real HTTP: any envelope, any order, any fault.
+
+In a test: `with TicketingApi(events=[...], sales=[...]) as api:`, and then `api.base_url`.
+As a process: `python -m tests.doubles.ticketing.api --seed 1`, which prints its URL once it serves.
+"""
+
+import argparse
+import gzip
+import random
+import signal
+import ssl
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from types import TracebackType
+from typing import Any, Literal, NoReturn, Self
+from urllib.parse import parse_qsl, urlsplit
+
+from tests.doubles.ticketing.cursors import Order, QueryError, cursor_after
+from tests.doubles.ticketing.envelope_table import ENVELOPES
+from tests.doubles.ticketing.envelopes import Envelope, Page, render
+from tests.doubles.ticketing.faults import (
+    INSTEAD,
+    Answer,
+    Fault,
+    Sending,
+    Throttle,
+    nest_error,
+    position_with,
+    send_with,
+    show_with,
+)
+from tests.doubles.ticketing.http_shell import HttpServer, Reply
+from tests.doubles.ticketing.paging import Dataset, Pager
+from tests.doubles.ticketing.request_log import PageServed, RequestSeen
+from tests.doubles.ticketing.sample_data import sample_events, sample_sales
+
+PATHS = {"/events": "events", "/ticket-sales": "ticket_sales"}
+REQUEST_ID = "X-Request-Id"
+Statements = Literal["snapshot", "rows, total", "total, rows"]
+"""How a page's rows and its total are taken: at once, or by two statements without a transaction, as TypeORM's
+`findAndCount` and nearly all others do."""
+
+
+class TicketingApi:
+    """The sample API. Every public attribute may change while it serves; hold `lock` to change several at once.
+
+    `envelope`, `page_size` and `order` hold for both datasets; those in `datasets` can be changed one by one.
+    `on_page` runs after each page was taken, and no other page is taken meanwhile: it may change the data. So may
+    `between_statements`, which is given a request's number and runs between the two `statements` for its page, while
+    other pages are taken. An error in either, or in the API itself, ends that connection and is raised at the end of
+    the `with`. Each answer has its request's number in a header, REQUEST_ID.
+    """
+
+    def __init__(
+        self,
+        events: Iterable[Any] = (),
+        sales: Iterable[Any] = (),
+        *,
+        envelope: Envelope | str = "veritix",
+        page_size: int | None = None,
+        order: Order | None = None,
+        token: str | None = None,
+        prefix: str = "",
+        faults: Iterable[Fault] = (),
+        on_page: Callable[[PageServed], None] | None = None,
+        seed: int = 0,
+        port: int = 0,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        shape = ENVELOPES[envelope] if isinstance(envelope, str) else envelope
+        shape = shape if page_size is None else shape.sized(page_size)
+        self.datasets = {
+            "events": Dataset(list(events), shape, order),
+            "ticket_sales": Dataset(list(sales), shape, order),
+        }
+        self.token = token
+        self.prefix = prefix.rstrip("/")
+        self.faults = [replace(fault) for fault in faults]  # they are used up: a shared one must not be
+        self.on_page = on_page
+        self.statements: Statements = "snapshot"
+        self.between_statements: Callable[[int], object] = lambda _: None
+        self.throttle: Throttle | None = None
+        self.latency_seconds = 0.0
+        self.gzip = False
+        self.link_origin: str | None = None
+        """The origin of the links that it makes; None: from the Host header, as NestJS does."""
+        self.keep_items = True
+        """Whether `requests` keeps the items; False saves the memory for a large dataset."""
+        self.requests: list[RequestSeen] = []
+        self.lock = threading.RLock()
+        self._counts: Counter[str] = Counter()
+        self._pager = Pager(random.Random(seed))
+        self._scheme = "http" if tls is None else "https"
+        self._server = HttpServer(port, self._respond, tls)
+
+    @property
+    def base_url(self) -> str:
+        return f"{self._scheme}://127.0.0.1:{self._server.server_port}{self.prefix}"
+
+    @property
+    def events(self) -> list[Any]:
+        return self.datasets["events"].items
+
+    @events.setter
+    def events(self, items: list[Any]) -> None:
+        self.datasets["events"].items = items
+
+    @property
+    def sales(self) -> list[Any]:
+        return self.datasets["ticket_sales"].items
+
+    @sales.setter
+    def sales(self, items: list[Any]) -> None:
+        self.datasets["ticket_sales"].items = items
+
+    @property
+    def errors(self) -> Sequence[BaseException]:
+        """What went wrong in the API itself or in `on_page`."""
+        return self._server.errors
+
+    def __enter__(self) -> Self:
+        self._server.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
+        self.close()
+        if kind is None and self.errors:
+            raise self.errors[0]
+
+    def close(self) -> None:
+        """Ends the server, with every connection and thread of it. A second time does nothing."""
+        self._server.stop()
+
+    def _respond(self, method: str, target: str, headers: Mapping[str, str]) -> Reply:
+        with self.lock:
+            seen = self._note(method, target, headers)
+            try:
+                answer, sending = self._answer(seen)
+            except QueryError as error:
+                answer, sending = nest_error(error.status, str(error)), Sending()
+            seen.status = answer.status if sending.with_head else None
+        sending = replace(sending, wait_seconds=sending.wait_seconds + self.latency_seconds)
+        return Reply(answer, sending, seen.lose_items)
+
+    def _note(self, method: str, target: str, headers: Mapping[str, str]) -> RequestSeen:
+        url = urlsplit(target)
+        query = dict(parse_qsl(url.query, keep_blank_values=True))
+        number = len(self.requests) + 1
+        seen = RequestSeen(number, time.monotonic(), method, target, url.path, query, dict(headers))
+        if url.path.startswith(self.prefix):
+            seen.dataset = PATHS.get(url.path.removeprefix(self.prefix).rstrip("/"))
+        self.requests.append(seen)
+        return seen
+
+    def _answer(self, seen: RequestSeen) -> tuple[Answer, Sending]:
+        if seen.dataset is None or seen.method != "GET":
+            return nest_error(404, f"Cannot {seen.method} {seen.path}"), Sending()
+        self._counts[seen.dataset] += 1
+        refusal = self._refusal(seen)
+        if refusal is not None:
+            return refusal, Sending()
+        dataset = self.datasets[seen.dataset]
+        seen.page = self._pager.number(seen.dataset, seen.query, dataset.envelope)
+        fault = self._next_fault(seen.dataset, seen.page)
+        seen.fault = None if fault is None else fault.kind
+        if fault is not None and fault.kind in INSTEAD:
+            return INSTEAD[fault.kind](fault, self._origin(seen) + seen.target), Sending()
+        return self._answer_page(seen, dataset, fault)
+
+    def _refusal(self, seen: RequestSeen) -> Answer | None:
+        if self.token is not None and seen.headers.get("authorization") != f"Bearer {self.token}":
+            return nest_error(401)
+        if self.throttle is not None:
+            return self.throttle.refusal(seen.at)
+        return None
+
+    def _next_fault(self, name: str, page: int) -> Fault | None:
+        fault = next((fault for fault in self.faults if fault.matches(name, page, self._counts[name])), None)
+        if fault is not None and fault.times is not None:
+            fault.times -= 1
+        return fault
+
+    def _origin(self, seen: RequestSeen) -> str:
+        return self.link_origin or f"http://{seen.headers.get('host', '')}"
+
+    def _answer_page(self, seen: RequestSeen, dataset: Dataset, fault: Fault | None) -> tuple[Answer, Sending]:
+        page = self._take(seen, dataset, fault)
+        body, headers = render(dataset.envelope, page)
+        own = {"Content-Type": "application/json; charset=utf-8", REQUEST_ID: str(seen.number)}
+        answer = Answer(200, {**own, **headers}, body)
+        if self.gzip and "gzip" in seen.headers.get("accept-encoding", ""):
+            packed = {**answer.headers, "Content-Encoding": "gzip"}
+            answer = replace(answer, headers=packed, body=gzip.compress(body, 1))
+        answer, sending = send_with(fault, answer)
+        if self.keep_items and sending.stop_after is None and answer.intact:
+            seen.items = list(page.items)
+        if self.on_page is not None:
+            asked = (seen.number, seen.dataset or "", seen.page or 1)
+            self.on_page(PageServed(*asked, items=list(page.items), total=page.total, last=not page.more))
+        return answer, sending
+
+    def _count_first(self, seen: RequestSeen, dataset: Dataset) -> int | None:
+        if self.statements != "total, rows":
+            return None
+        total = len(dataset.items)
+        self._pause(seen)
+        return total
+
+    def _pause(self, seen: RequestSeen) -> None:
+        """What comes between two statements: other requests' statements too."""
+        self.lock.release()
+        try:
+            self.between_statements(seen.number)
+        finally:
+            self.lock.acquire()
+
+    def _take(self, seen: RequestSeen, dataset: Dataset, fault: Fault | None) -> Page:
+        total = self._count_first(seen, dataset)
+        rows, asked = self._pager.find(dataset, seen.query, seen.page or 1)
+        at = position_with(fault, asked)
+        taken = [dict(row) if isinstance(row, dict) else row for row in rows[at.start : at.start + at.limit]]
+        token = cursor_after(rows, at.start + len(taken), dataset.order)
+        if self.statements == "rows, total":
+            self._pause(seen)
+            total = len(dataset.items)
+        at = at if total is None else replace(at, total=total)
+        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        page = Page(
+            items=taken,
+            number=at.number - 1 + dataset.envelope.first_number,
+            start=at.start,
+            limit=at.limit,
+            total=at.total,
+            pages=at.pages,
+            more=at.start + at.limit < at.total,
+            next_number=at.number + dataset.envelope.first_number,
+            next_token=token,
+            origin=self._origin(seen),
+            path=seen.path,
+            ask=dataset.envelope.ask,
+            unit=dataset.envelope.unit,
+            answered_at=now,
+        )
+        page = show_with(fault, page, at, dataset.envelope)
+        self._pager.hand_out(seen.dataset or "", page.next_token, at.number + 1)
+        return page
+
+
+def _arguments(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="ticketing_api", description="Serves a sample ticketing API.")
+    parser.add_argument("--port", type=int, default=0, help="0 (default): any free port")
+    parser.add_argument("--token", help="the bearer token to ask for; default: none")
+    parser.add_argument("--seed", type=int, default=1, help="of the sample data")
+    parser.add_argument("--today", type=date.fromisoformat, default=datetime.now(UTC).date(), help="YYYY-MM-DD")
+    parser.add_argument("--envelope", choices=ENVELOPES, default="veritix:wrapped", metavar="NAME")
+    parser.add_argument("--page-size", type=int, default=100)
+    parser.add_argument("--prefix", default="", help="a path before /events and /ticket-sales")
+    return parser.parse_args(argv)
+
+
+def _leave(*_: object) -> NoReturn:
+    raise SystemExit(0)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Serves until SIGTERM or SIGINT, then leaves with exit code 0."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _leave)
+    asked = _arguments(argv)
+    try:
+        api = TicketingApi(
+            sample_events(asked.seed),
+            sample_sales(asked.seed, asked.today),
+            envelope=asked.envelope,
+            page_size=asked.page_size,
+            token=asked.token,
+            prefix=asked.prefix,
+            port=asked.port,
+        )
+    except OSError as error:
+        sys.exit(f"Can't listen on port {asked.port}: {error.strerror}. Take another --port, or 0 for a free one.")
+    api.keep_items = False
+    with api:
+        print(api.base_url, flush=True)
+        threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,1 @@
+"""What shows that the promises hold: histories, arrivals, faults, hostile input, benchmarks."""

@@ -1,0 +1,1 @@
+"""What needs a real part, or a stand-in for one, in the tests' own process."""

@@ -1,0 +1,1 @@
+"""What needs the function, or the shell, as a process of its own."""

@@ -1,0 +1,191 @@
+"""`python -m etl` as somebody at a shell, a cron job and a terminal meet it."""
+
+import contextlib
+import fcntl
+import json
+import os
+import pty
+import re
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from tests import ROOT
+from tests.doubles.postgres import EmbeddedPostgres
+from tests.doubles.ticketing.api import TicketingApi
+from tests.doubles.ticketing.envelope_table import ENVELOPES
+from tests.doubles.ticketing.faults import Fault
+from tests.doubles.ticketing.sample_data import plain_events, plain_sales
+from tests.support.function import child_env, is_json_object
+from tests.support.oracle import postgres_tables, wanted_tables
+
+COMMAND = [sys.executable, "-m", "etl"]
+SECRET = "token-77aa10"
+
+
+@pytest.fixture
+def upstream() -> Iterator[TicketingApi]:
+    with TicketingApi(plain_events(10), plain_sales(200, events=10), page_size=50, token=SECRET) as api:
+        yield api
+
+
+@pytest.fixture
+def env(upstream: TicketingApi, database_url: str) -> dict[str, str]:
+    """The sample upstream and an empty database, and nothing else."""
+    named = {"NEST_API_BASE_URL": upstream.base_url, "NEST_API_TOKEN": SECRET, "DATABASE_URL": database_url}
+    return {**child_env(), **named}
+
+
+@pytest.fixture
+def database(database_url: str) -> str:
+    return database_url.partition("@/")[2].partition("?")[0]
+
+
+def etl(env: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """One run without a terminal."""
+    done = subprocess.run(
+        [*COMMAND, *arguments], env=env, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert SECRET not in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    return done
+
+
+def split(output: str) -> tuple[list[dict[str, Any]], str]:
+    """The log lines, and the report after them."""
+    lines = output.splitlines(keepends=True)
+    count = next((place for place, line in enumerate(lines) if not is_json_object(line)), len(lines))
+    return [json.loads(line) for line in lines[:count]], "".join(lines[count:])
+
+
+REPORT = """\
+run {run_id}: {status} in [0-9.]+ s
+  read    10 events, 200 ticket sales \\(0 read twice, 0 rejected, 0 undated\\)
+  totals  500 tickets, 5250[0.]* revenue, 10 events, 200 daily rows
+  postgres  event_sales_summary: {events}
+  postgres  daily_ticket_sales: {daily}
+  stages  extract [0-9.]+ s.*
+"""
+
+
+def test_without_a_terminal(
+    upstream: TicketingApi, env: dict[str, str], postgres_server: EmbeddedPostgres, database: str
+) -> None:
+    """The log goes to stdout line by line, a readable report follows, and the exit code says how it went."""
+    counts = "{} inserted, 0 updated, 0 deleted, {} unchanged"
+    dry = etl(env, "--dry-run")
+    log, report = split(dry.stdout)
+    assert (dry.returncode, dry.stderr) == (0, "")
+    words = {"status": "dry_run", "daily": counts.format(200, 0), "events": counts.format(10, 0)}
+    run_id = log[0]["logging.googleapis.com/labels"]["run_id"]
+    assert re.fullmatch(REPORT.format(run_id=run_id, **words), report), report
+    assert postgres_server.run("SELECT tablename FROM pg_tables WHERE schemaname = 'public'", database) == []
+
+    wet = etl(env)
+    log, report = split(wet.stdout)
+    assert (wet.returncode, wet.stderr) == (0, "")
+    run_id = log[0]["logging.googleapis.com/labels"]["run_id"]
+    assert re.fullmatch(REPORT.format(run_id=run_id, **{**words, "status": "success"}), report), report
+    messages = [line["message"] for line in log]
+    assert messages == [
+        "ETL job started",
+        *["ETL extract attempt"] * 6,
+        "ETL extract completed",
+        "ETL load completed",
+        "ETL job completed",
+    ]
+    assert postgres_tables(postgres_server, database) == wanted_tables(postgres_server, upstream.events, upstream.sales)
+    assert postgres_server.run("SELECT run_id, trigger, status FROM etl_runs", database) == [(run_id, "cli", "success")]
+
+
+def test_runs_that_fail(upstream: TicketingApi, env: dict[str, str]) -> None:
+    """Exit code 1, and on stderr one line with code and reason; `--force` overrides a guard."""
+    nothing = etl(child_env())
+    assert (nothing.returncode, nothing.stdout) == (1, "")
+    assert nothing.stderr.startswith("failed: configuration_error: 2 problem(s) in the settings: NEST_API_BASE_URL is ")
+    assert nothing.stderr.count("\n") == 1
+    assert etl(env).returncode == 0
+    upstream.sales = upstream.sales[:50]
+    shrunk = etl(env)
+    log, report = split(shrunk.stdout)
+    assert (shrunk.returncode, report) == (1, "")
+    assert shrunk.stderr == f"failed: suspicious_extract: {log[-1]['error']}\n"
+    assert etl(env, "--force").returncode == 0
+
+
+def on_a_terminal(env: Mapping[str, str], *arguments: str) -> tuple[int, str]:
+    """(exit code, what was shown) of a run on a pseudo-terminal of 100 columns."""
+    ours, its = pty.openpty()
+    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    child = subprocess.Popen([*COMMAND, *arguments], env=env, cwd=ROOT, stdin=its, stdout=its, stderr=its)
+    os.close(its)
+    shown = b""
+    with contextlib.suppress(OSError):  # the terminal's end, as Linux tells it
+        while piece := os.read(ours, 65_536):
+            shown += piece
+    os.close(ours)
+    return child.wait(timeout=30), shown.decode()
+
+
+@pytest.mark.parametrize(
+    ("envelope", "bar"),
+    [
+        pytest.param("veritix", r"ticket sales: 100%\|.*\| 200/200 \[.*records/s, pages=4\]", id="with a total"),
+        pytest.param("pagination.has_more", r"ticket sales: 200 records \[.*records/s, pages=4\]", id="without"),
+    ],
+)
+def test_on_a_terminal(upstream: TicketingApi, env: dict[str, str], envelope: str, bar: str) -> None:
+    """A progress line a dataset in place of the log; warnings still show, as plain text."""
+    for dataset in upstream.datasets.values():
+        dataset.envelope = ENVELOPES[envelope].sized(50)
+    upstream.latency_seconds = 0.15
+    upstream.events.append(7)
+    env = {**env, "ETL_MAX_REJECT_RATIO": "0.5"}
+    code, shown = on_a_terminal(env)
+    assert code == 0, shown
+    lines = [line for part in shown.splitlines() for line in part.split("\r")]
+    assert re.search(bar, shown), shown
+    assert len({line for line in lines if line.startswith("ticket sales:")}) > 1, shown  # it moves
+    assert not [line for line in lines if is_json_object(line)]
+    assert "warning: ETL records rejected" in shown
+    assert re.search(r"run \S+: success in .*\r\n  read    10 events, 200 ticket sales ", shown), shown
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_in_mid_run(
+    upstream: TicketingApi,
+    env: dict[str, str],
+    postgres_server: EmbeddedPostgres,
+    database: str,
+    number: signal.Signals,
+) -> None:
+    """The run is recorded as failed, its lease given back, and the process ends, though the upstream hangs."""
+    upstream.faults.append(Fault("hang", dataset="ticket_sales", page=2))
+    child = subprocess.Popen(COMMAND, env=env, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        end = time.monotonic() + 20
+        while not any(request.fault == "hang" for request in upstream.requests):
+            assert child.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        child.send_signal(number)
+        end = time.monotonic() + 5
+        ended = "SELECT status, error_code FROM etl_runs"
+        while postgres_server.run(ended, database) != [("failed", "terminated")]:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        assert postgres_server.run("SELECT run_id FROM etl_lease", database) == [(None,)]
+        errors = child.communicate(timeout=8)[1]
+    finally:
+        child.kill()
+        child.wait()
+    assert child.returncode == 1
+    assert errors.startswith("failed: terminated: ")
+    assert errors.count("\n") == 1
