@@ -1,4 +1,4 @@
-"""The write mode `stream`, and changes between the two: what the README's queries give, and what BigQuery refuses."""
+"""The write mode `stream`, and changes between the two: what the documents' queries give, and what BigQuery refuses."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ from tests.support.summaries import DAYS, EVENTS, KEYS, MORNING, BigQueryStore, 
 
 StoreMaker = Callable[..., BigQueryStore]
 
-QUERIES = queries(ROOT / "README.md")
+QUERIES = queries(ROOT / "docs" / "operations.md")
 BEFORE = summary_of(
     {"a": "Aida", "b": None},
     [("a", "2026-01-01", 2, "20.50"), ("a", "2026-01-02", 1, "10"), ("b", "2026-01-01", 3, "3")],
@@ -50,7 +50,7 @@ def stores(
 
 
 def newest(store: BigQueryStore) -> dict[str, Rows]:
-    """What the README's queries give, without `last_updated`."""
+    """What the documents' queries give, without `last_updated`."""
     dataset = store.dataset.partition(".")[2]
     rows = {name: store.run(query.replace("veritix.", f"{dataset}.")) for name, query in QUERIES.items()}
     return {name: sorted((row[:4] for row in rows[name]), key=lambda row: row[: KEYS[name]]) for name in (EVENTS, DAYS)}
