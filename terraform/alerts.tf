@@ -27,7 +27,7 @@ locals {
       EOT
       labels   = { code = "EXTRACT(jsonPayload.code)" }
       meaning  = "A run ended with the error `$${log.extracted_label.code}`. The stores hold what the run's last lines say, the old data at worst. Cloud Scheduler tries again up to ${var.scheduler_retry_count} times, and the next run heals what this one left."
-      action   = "Look the code up in README.md (error codes) and do what it says. Nothing is to be done if a later run succeeded: the dashboard shows it."
+      action   = "Look the code up in docs/operations.md (Answers) and do what it says. Nothing is to be done if a later run succeeded: the dashboard shows it."
     }
     slow = {
       title    = "a run took over ${floor(var.alert_duration_ratio * 100)} % of its deadline"

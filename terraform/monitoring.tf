@@ -1,4 +1,4 @@
-# What is counted out of the function's log (README.md: log events), and who is told.
+# What is counted out of the function's log (docs/operations.md: log events), and who hears of it.
 
 locals {
   # Every line of this function, in Cloud Logging's language. Filters are trimmed, as Google trims them: what came back

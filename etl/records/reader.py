@@ -1,6 +1,6 @@
 """One JSON item -> EventRecord | TicketSaleRecord | Rejected. Pure: today and zone come in as arguments.
 
-The candidates for each field, and what counts as present, are DESIGN section 4's.
+`fields.CANDIDATES` lists the keys of each field, and `fields.first_of` says which of them counts.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +11,7 @@ from etl.errors import EtlError
 from etl.extract.paging_signals import PAGE_NUMBERS, SIGNALS, TOTAL_HEADERS, TOTALS
 from etl.records.fields import CANDIDATES, EventItem, SaleItem
 from etl.run.ledger import LEASE_SECONDS, Run, RunTotals
-from etl.run.ledger_tables import metadata
+from etl.run.ledger_tables import COUNTS, metadata
 from etl.run.metrics import format_metrics
 from etl.settings import ENVIRONMENT, Settings
 from etl.transform.tables import TABLES
@@ -52,7 +53,9 @@ def logged_events() -> Iterator[str]:
 
 def metric_names() -> set[str]:
     """The metrics that the function answers with after a success."""
-    run = Run("r1", MORNING, "test", "success", MORNING, 1.0, *([1] * 7))
+    run = Run("r1", MORNING, "test", finished_at=MORNING, duration_seconds=1.0)
+    for name in COUNTS:
+        setattr(run, name, 1)
     text = format_metrics(RunTotals({"success": 1}, run, run))
     return set(re.findall(r"^(etl_\w+)[ {]", text, re.MULTILINE))
 
@@ -161,7 +164,7 @@ def test_what_is_named_is_there(document: Path) -> None:
     """The tests, files and make targets that a document names exist."""
     text = document.read_text()
     assert missing_tests(text, ROOT) == []
-    paths = re.findall(r"`((?:etl|tests|terraform|docs)/[\w./]*\w|[A-Z]+\.md|\w+\.py)[`:]", prose(document))
+    paths = re.findall(r"`((?:etl|tests|terraform|docs)/[\w./]*|[A-Z]+\.md|\w+\.py)[`:]", prose(document))
     assert [path for path in paths if not (ROOT / path).exists() and not (document.parent / path).exists()] == []
     targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     named = re.findall(r"(?:^|`)make (?:\w+=\S+ )?([a-z]+)\b", text, re.MULTILINE)

@@ -11,7 +11,7 @@ import pytest
 import etl.run.pipeline  # noqa: F401 - with it come all modules that derive errors of their own
 from etl.errors import MAX_FRAMES, MAX_MESSAGE_CHARACTERS, EtlError, IncompleteExtractError, as_etl_error
 
-# DESIGN 7, and `terminated` for an instance that is taken away.
+# What callers and alerts rely on: a code never changes its status.
 CODES = {
     "bad_request": 400,
     "not_found": 404,

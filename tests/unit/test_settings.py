@@ -25,7 +25,7 @@ def problems_of(**env: str) -> list[str]:
 
 
 def test_defaults() -> None:
-    """Everything but the upstream and a destination has a default, and it is the one that DESIGN names."""
+    """Everything but the upstream and a destination has a default: this one."""
     assert Settings.from_env(BASE) == Settings(
         nest_api_base_url="https://api.example.com",
         nest_api_token=None,
@@ -161,7 +161,7 @@ BAD = [(name, text) for name, (_, bad) in VARIABLES.items() for text in bad]
 
 
 def test_every_variable_is_tried() -> None:
-    """The table above is the list of DESIGN, and the program reads no other variable than these."""
+    """The table above has every variable that the program reads, and no other."""
     assert ENVIRONMENT.keys() == VARIABLES.keys()
     assert {name.lower() for name in ENVIRONMENT} == Settings.__dataclass_fields__.keys()
 

@@ -1,4 +1,4 @@
-"""One JSON item becomes the record that DESIGN section 4 says, or is rejected with its reason; nothing is guessed."""
+"""One JSON item becomes the record that its fields say, or is rejected with its reason; nothing is guessed."""
 
 import json
 from collections.abc import Callable
