@@ -240,7 +240,7 @@ def test_importing_makes_nothing() -> None:
     """functions-framework forks after the import: until a request comes there is no Connector, thread or engine."""
     program = """
 import sys, threading
-import etl.database, etl.cloud_sql, etl.postgres, etl.pipeline
+import etl.load.postgres.database, etl.load.postgres.cloud_sql, etl.load.postgres.load, etl.run.pipeline
 print([name for name in sys.modules if name.startswith(("google.cloud.sql", "aiohttp"))], threading.active_count())
 print(etl.load.postgres.database._engines)
 """

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from etl.errors import IncompleteExtractError, UpstreamError
-from etl.extract import reading as extract
 from etl.extract.client import BrokenPageError
 from etl.extract.items import CUT
 from etl.extract.seen_ids import SeenIds
@@ -559,7 +558,7 @@ def test_rejects(item: Any, reason: str, item_id: str | None) -> None:
 
 def test_what_is_kept_of_rejects_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each is kept up to 65,536 characters, all of them up to a sum, and then the beginning of each."""
-    monkeypatch.setattr(extract, "REJECTS_CHARACTERS", 140_000)
+    monkeypatch.setattr("etl.extract.tally.REJECTS_CHARACTERS", 140_000)
     lengths = (65_000, 70_000, 65_000, 1_000, 100)
     items = [sale(id=str(number) * 200, quantity="?", note="x" * length) for number, length in enumerate(lengths)]
     kept = read_items(*items).tally.rejects

@@ -16,8 +16,8 @@ from etl.run.metrics import format_metrics
 from etl.settings import ENVIRONMENT, Settings
 from etl.transform.tables import TABLES
 from main import ROUTES
-from tests.doubles.processes import ROOT
-from tests.sandbox.read_back import TOTALS
+from tests import ROOT
+from tests.sandbox import read_back
 from tests.support.markdown import (
     anchors,
     code,
@@ -140,7 +140,9 @@ def test_every_form_of_paging_is_shown() -> None:
 def test_the_picture_shows_what_make_run_shows() -> None:
     """The README's picture has every total that `make run` reads back, from both stores."""
     picture = section(README, "## What you get")
-    assert [name for name in TOTALS if not re.search(rf"^  {name} +[0-9.,]+ +[0-9.,]+$", picture, re.MULTILINE)] == []
+    assert [
+        name for name in read_back.TOTALS if not re.search(rf"^  {name} +[0-9.,]+ +[0-9.,]+$", picture, re.MULTILINE)
+    ] == []
 
 
 def test_the_readme_is_short() -> None:

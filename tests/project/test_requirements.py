@@ -76,14 +76,14 @@ def named(path: Path) -> list[Requirement]:
 
 def imported() -> Iterator[set[str]]:
     """Every import of main.py and etl/: the modules of others that it may be of (`from a import b`: a, or a.b)."""
-    for path in (ROOT / "main.py", *(ROOT / "etl").glob("*.py")):
+    for path in (ROOT / "main.py", *(ROOT / "etl").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             names: set[str] = set()
             if isinstance(node, ast.ImportFrom) and node.module:
                 names = {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
             elif isinstance(node, ast.Import):
                 names = {alias.name for alias in node.names}
-            if names and min(names).partition(".")[0] not in {*sys.stdlib_module_names, "etl"}:
+            if names and min(names).partition(".")[0] not in {*sys.stdlib_module_names, "_typeshed", "etl"}:
                 yield names
 
 

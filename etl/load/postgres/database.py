@@ -218,7 +218,7 @@ _HINTS: dict[str, str] = {
     "28": "check user and password (or the IAM user, and roles/cloudsql.instanceUser)",
     "3D": "there is no such database: create it, or check its name",
     "3F000": "the user may use no schema of its search_path: grant USAGE on one, and CREATE until the tables are made",
-    "42P10": "the table lacks the key that the README names for it: ALTER TABLE ... ADD PRIMARY KEY (...)",
+    "42P10": "the table lacks the key that docs/operations.md names for it: ALTER TABLE ... ADD PRIMARY KEY (...)",
     "42501": "the user lacks a right there: grant CONNECT and TEMPORARY on the database; USAGE on the schema, and "
     "until the tables are made CREATE (nobody has that on schema public since PostgreSQL 15); SELECT, INSERT, UPDATE "
     "and DELETE on tables that others made",

@@ -65,7 +65,7 @@ def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--pairs", type=int, default=3, help="how often both sides are measured in turns")
     parser.add_argument("--json", type=Path, default=HOME / "benchmarks.json", help="where the JSON goes")
     parser.add_argument("--dlt", action="store_true", help="install dlt into an environment of its own, if need be")
-    parser.add_argument("--readme", action="store_true", help="also the rows as the README shows them")
+    parser.add_argument("--readme", action="store_true", help="also the rows as docs/performance.md shows them")
     parser.add_argument("--profile", choices=list(KINDS), help="instead: where the time of a run goes")
     return parser.parse_args(arguments)
 

@@ -66,7 +66,7 @@ def show(lines: Sequence[Line], scale: float) -> None:
 
 
 def show_for_readme(lines: Sequence[Line]) -> None:
-    """The table of the README."""
+    """The table of docs/performance.md."""
     print("\n| what | measured |\n| --- | --- |")
     for line in lines:
         print(f"| {line.what} | {line.value} |")

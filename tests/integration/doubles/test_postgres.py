@@ -18,7 +18,7 @@ from tests.doubles.postgres import EmbeddedPostgres
 
 OWNER = """
 import sys
-from tests.sandbox.postgres import EmbeddedPostgres
+from tests.doubles.postgres import EmbeddedPostgres
 with EmbeddedPostgres() as server:
     print(server.port, server.directory, flush=True)
     sys.stdin.read()
