@@ -20,7 +20,7 @@ from etl.deadline import Deadline
 from etl.errors import BadRequestError, EtlError, MethodNotAllowedError, NotFoundError, as_etl_error
 from etl.load.postgres.database import engine_for
 from etl.logs import configure_logs, log_error, log_warning, read_trace
-from etl.run.ledger import RunLog, run_log_for
+from etl.run.ledger import Ledger, ledger_for
 from etl.run.metrics import CONTENT_TYPE, format_metrics
 from etl.run.pipeline import RunOptions, run_etl_once
 from etl.settings import FALSE, TRUE, Settings
@@ -114,8 +114,8 @@ def _settings() -> Settings:
     return settings
 
 
-def _ledger(settings: Settings) -> RunLog:
-    return run_log_for(engine_for(settings) if settings.uses_postgres else None)
+def _ledger(settings: Settings) -> Ledger:
+    return ledger_for(engine_for(settings) if settings.uses_postgres else None)
 
 
 def _parameters(request: flask.Request) -> dict[str, bool]:

@@ -12,7 +12,7 @@ from typing import Self
 from etl.deadline import Deadline
 from etl.errors import AlreadyRunningError, TerminatedError, as_etl_error
 from etl.logs import log_error, log_warning
-from etl.run.ledger import RENEW_SECONDS, RunLog
+from etl.run.ledger import RENEW_SECONDS, Ledger
 
 _POLL_SECONDS = 0.25
 _CALL_SECONDS = 15.0
@@ -27,12 +27,12 @@ class LeaseKeeper:
 
     def __init__(
         self,
-        run_log: RunLog,
+        ledger: Ledger,
         deadline: Deadline,
         is_terminating: Callable[[], bool],
         on_termination: Callable[[TerminatedError], object],
     ) -> None:
-        self._run_log = run_log
+        self._ledger = ledger
         self._deadline = deadline
         self._is_terminating = is_terminating
         self._on_termination = on_termination
@@ -73,7 +73,7 @@ class LeaseKeeper:
 
     def _renew(self) -> None:
         try:
-            self._run_log.renew(self._deadline.last(_CALL_SECONDS))
+            self._ledger.renew(self._deadline.last(_CALL_SECONDS))
         except AlreadyRunningError as error:
             self._deadline.cancel(error)
         except Exception as error:  # noqa: BLE001 - nobody else would hear of it

@@ -62,7 +62,7 @@ class RunTotals:
     last_success: Run | None
 
 
-class RunLog(Protocol):
+class Ledger(Protocol):
     """What the pipeline asks of a ledger, wherever it is kept."""
 
     def start(self, run: Run, deadline: Deadline) -> None:
@@ -94,7 +94,7 @@ _CLOCK = sa.func.clock_timestamp()
 _EXPIRY = _CLOCK + sa.text(f"interval '{LEASE_SECONDS} seconds'")
 
 
-class PostgresRunLog:
+class PostgresLedger:
     """The ledger in PostgreSQL. One object a run; all times are the database's clock."""
 
     def __init__(self, engine: sa.Engine) -> None:
@@ -307,7 +307,7 @@ def _record(text: str) -> dict[str, str | None]:
     return {"record": None, "record_text": None, name: readable}
 
 
-class MemoryRunLog:
+class MemoryLedger:
     """The ledger of a process that has no PostgreSQL: the last runs, one at a time in this instance."""
 
     def __init__(self, limit: int = 1000) -> None:
@@ -354,9 +354,9 @@ class MemoryRunLog:
         return RunTotals(dict(self._counts), ended[-1] if ended else None, successes[-1] if successes else None)
 
 
-_in_process = MemoryRunLog()
+_in_process = MemoryLedger()
 
 
-def run_log_for(engine: sa.Engine | None) -> RunLog:
+def ledger_for(engine: sa.Engine | None) -> Ledger:
     """A ledger for one run: in PostgreSQL, or this process's own where there is none."""
-    return _in_process if engine is None else PostgresRunLog(engine)
+    return _in_process if engine is None else PostgresLedger(engine)

@@ -39,7 +39,7 @@ from etl.load.store import STORE_NAMES, LoadResult, StoredTickets
 from etl.logs import LogContext, log_context, log_error, log_info, log_warning
 from etl.run.guards import FieldFound, check_rejects, check_schema, check_shrink, fields_to_keep
 from etl.run.lease import LeaseKeeper
-from etl.run.ledger import Run, RunLog, run_log_for
+from etl.run.ledger import Ledger, Run, ledger_for
 from etl.run.ledger_tables import COUNTS
 from etl.run.report import RunReport
 from etl.settings import Settings, read_token
@@ -113,7 +113,7 @@ class _Job:
         self._started = time.perf_counter()
         self._deadline = Deadline(settings.etl_deadline_seconds)
         self._engine = engine_for(settings) if settings.uses_postgres else None
-        self._run_log: RunLog = run_log_for(self._engine)
+        self._ledger: Ledger = ledger_for(self._engine)
         self._extraction: Extraction | None = None
         self._silent: dict[str, LoadResult] = {}
         """Stores that didn't say what they hold."""
@@ -133,8 +133,8 @@ class _Job:
                 self._work()
                 return
             # Also where it fails the lease may have been taken: the answer to its COMMIT can get lost.
-            self._run_log.start(self._run, self._deadline)
-            with LeaseKeeper(self._run_log, self._deadline, self._options.is_terminating, self._record_failure):
+            self._ledger.start(self._run, self._deadline)
+            with LeaseKeeper(self._ledger, self._deadline, self._options.is_terminating, self._record_failure):
                 self._work()
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets one of our errors
             # Judged here and no more: the clock goes on while the ledger is being written.
@@ -220,7 +220,7 @@ class _Job:
     def _guard(self, summary: Summary) -> None:
         """Let every guard speak."""
         settings, tallies = self._settings, self._tallies
-        before = self._run_log.totals(self._deadline).last_success
+        before = self._ledger.totals(self._deadline).last_success
         kept = before.fields_found if before else {}
         for name, tally in tallies.items():
             found_before = {field: FieldFound.from_json(value) for field, value in kept.get(name, {}).items()}
@@ -301,7 +301,7 @@ class _Job:
                 engine,
                 self._deadline,
                 dry_run=dry_run,
-                before_commit=lambda connection, _: self._run_log.seal(connection, sealed),
+                before_commit=lambda connection, _: self._ledger.seal(connection, sealed),
             )
         if self._settings.uses_bigquery:
             from etl.load.bigquery.load import load_bigquery
@@ -312,7 +312,7 @@ class _Job:
                 self._deadline,
                 self._run.run_id,
                 dry_run=dry_run,
-                before_write=lambda: self._run_log.renew(self._deadline),
+                before_write=lambda: self._ledger.renew(self._deadline),
             )
         return loaders
 
@@ -364,7 +364,7 @@ class _Job:
         )
         try:
             # A connection that falls silent must leave time for another one.
-            retrying(lambda: self._run_log.finish(ended, rejects, Deadline(deadline.remaining() / 2)))
+            retrying(lambda: self._ledger.finish(ended, rejects, Deadline(deadline.remaining() / 2)))
         except Exception as error:  # noqa: BLE001 - whatever it is
             failure = as_etl_error(error)
             log_error("ETL run not recorded", error=str(failure), **failure.log_fields)
@@ -378,7 +378,7 @@ class _Job:
         except EtlError:
             return  # its time is up: the next run does it
         try:
-            self._run_log.forget(self._settings.etl_retention_days, Deadline(seconds))
+            self._ledger.forget(self._settings.etl_retention_days, Deadline(seconds))
         except Exception as error:  # noqa: BLE001 - whatever it is
             failure = as_etl_error(error)
             log_warning("ETL old records not deleted", error=str(failure), **failure.log_fields)

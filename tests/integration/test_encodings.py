@@ -11,7 +11,7 @@ from etl.errors import LoadFailedError, StoreUnavailableError
 from etl.extract.items import CUT
 from etl.extract.tally import RejectedItem
 from etl.load.postgres.load import load_postgres
-from etl.run.ledger import PostgresRunLog, Run
+from etl.run.ledger import PostgresLedger, Run
 from etl.run.pipeline import run_etl_once
 from tests.doubles.postgres import EmbeddedPostgres
 from tests.doubles.ticketing.api import TicketingApi
@@ -144,14 +144,14 @@ KEPT = {
 def test_the_ledger_keeps_every_text(make_store: MakeStore, encoding: str) -> None:
     """Rejected records and errors are kept whatever is in them: as they are, or with escapes."""
     store = make_store(encoding)
-    log = PostgresRunLog(store.engine)
+    log = PostgresLedger(store.engine)
     log.start(run := Run("r1", MORNING, "test"), Deadline(20))
     run.status, run.error_code, run.error_text = "failed", "load_failed", f"the event {TICKET}, says A\u00efda"
     rejects = [RejectedItem("events", name, name, text) for name, text in REJECTS.items()]
     log.finish(run, rejects, Deadline(20))
     kept = store.run("SELECT reason, record, record_text FROM etl_rejected_records")
     assert {reason: (record, text) for reason, record, text in kept} == KEPT[encoding]
-    (told,) = PostgresRunLog(store.engine).last_runs(1, Deadline(20))
+    (told,) = PostgresLedger(store.engine).last_runs(1, Deadline(20))
     escaped = run.error_text.encode("ascii", "backslashreplace").decode()
     assert told.error_text == (escaped if encoding == "LATIN1" else run.error_text)
 

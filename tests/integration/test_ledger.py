@@ -16,7 +16,7 @@ from etl.errors import AlreadyRunningError, StoreUnavailableError
 from etl.extract.items import CUT, MAX_RECORD_CHARACTERS
 from etl.extract.tally import MAX_REJECTS_KEPT, RejectedItem
 from etl.load.postgres.database import transaction
-from etl.run.ledger import MemoryRunLog, PostgresRunLog, Run, RunLog, RunTotals, run_log_for
+from etl.run.ledger import Ledger, MemoryLedger, PostgresLedger, Run, RunTotals, ledger_for
 from tests.doubles.postgres import EmbeddedPostgres
 from tests.support.earlier_ledger import run_row
 from tests.support.summaries import MORNING, PostgresStore, rows_of, summary_of
@@ -43,8 +43,8 @@ def ended(run: Run, status: str = "success", **fields: Any) -> Run:
     return replace(run, status=status, finished_at=datetime.now(UTC), duration_seconds=1.5, **fields)
 
 
-def started(store: PostgresStore, run: Run) -> PostgresRunLog:
-    log = PostgresRunLog(store.engine)
+def started(store: PostgresStore, run: Run) -> PostgresLedger:
+    log = PostgresLedger(store.engine)
     log.start(run, soon())
     return log
 
@@ -54,16 +54,16 @@ def statuses(store: PostgresStore) -> dict[str, tuple[str, str | None]]:
 
 
 @pytest.fixture(params=["postgres", "memory"])
-def make_log(request: pytest.FixtureRequest) -> Callable[[], RunLog]:
+def make_log(request: pytest.FixtureRequest) -> Callable[[], Ledger]:
     """A ledger for one run, as the pipeline asks for it."""
     if request.param == "postgres":
         store: PostgresStore = request.getfixturevalue("store")
-        return lambda: PostgresRunLog(store.engine)
-    memory = MemoryRunLog()
+        return lambda: PostgresLedger(store.engine)
+    memory = MemoryLedger()
     return lambda: memory
 
 
-def test_both_ledgers_keep_one_run_at_a_time_and_how_it_ended(make_log: Callable[[], RunLog]) -> None:
+def test_both_ledgers_keep_one_run_at_a_time_and_how_it_ended(make_log: Callable[[], Ledger]) -> None:
     """A second run is refused and told the holder; what is finished is kept once, newest first, and counted."""
     assert make_log().last_runs(5, soon()) == []
     assert make_log().totals(soon()) == RunTotals({}, None, None)
@@ -102,7 +102,7 @@ def test_both_ledgers_keep_one_run_at_a_time_and_how_it_ended(make_log: Callable
         assert abs(datetime.now(UTC) - run.finished_at) < timedelta(minutes=1)
 
 
-def test_the_last_run_is_not_the_last_success(make_log: Callable[[], RunLog]) -> None:
+def test_the_last_run_is_not_the_last_success(make_log: Callable[[], Ledger]) -> None:
     """Both are told, each with its own values."""
     for number, status in enumerate(["success", "failed"]):
         log = make_log()
@@ -117,13 +117,13 @@ def test_the_last_run_is_not_the_last_success(make_log: Callable[[], RunLog]) ->
 
 def test_memory_keeps_the_last_runs_only_but_counts_all() -> None:
     """Its size is bounded; PostgreSQL's absence gives the process's own ledger, always the same."""
-    memory = MemoryRunLog(limit=2)
+    memory = MemoryLedger(limit=2)
     for number in range(5):
         memory.start(run := run_of(f"r{number}"), soon())
         memory.finish(ended(run), [], soon())
     assert [run.run_id for run in memory.last_runs(5, soon())] == ["r4", "r3"]
     assert memory.totals(soon()).by_status == {"success": 5}
-    assert run_log_for(None) is run_log_for(None)
+    assert ledger_for(None) is ledger_for(None)
 
 
 def test_starts_at_once_on_an_empty_database(store: PostgresStore) -> None:
@@ -353,7 +353,7 @@ def test_a_run_that_never_began_forgets_nothing(store: PostgresStore) -> None:
     log = started(store, run := run_of("r1"))
     log.finish(ended(run, "failed"), [], soon())
     started(store, run_of("r2"))
-    refused = PostgresRunLog(store.engine)
+    refused = PostgresLedger(store.engine)
     with pytest.raises(AlreadyRunningError):
         refused.start(run_of("r3"), soon())
     store.run("UPDATE etl_runs SET started_at = '2020-01-01', finished_at = '2020-01-01' WHERE run_id = 'r1'")
@@ -395,7 +395,7 @@ def test_times_are_in_utc_whatever_the_database_says(store: PostgresStore) -> No
 def test_a_ledger_that_cannot_be_read_is_no_empty_ledger(store: PostgresStore) -> None:
     """A table of that name and another shape is an error that says so."""
     store.run("CREATE TABLE etl_runs (id int)")
-    log = PostgresRunLog(store.engine)
+    log = PostgresLedger(store.engine)
     with pytest.raises(StoreUnavailableError, match="42703"):
         log.last_runs(1, soon())
     with pytest.raises(StoreUnavailableError, match="42703"):
@@ -410,6 +410,6 @@ def test_the_ledger_is_part_of_one_transaction(store: PostgresStore) -> None:
     assert store.run("SELECT postgres_status FROM etl_runs") == [(None,)]
 
 
-def seal_and_fail(log: PostgresRunLog, connection: sa.Connection, run: Run) -> None:
+def seal_and_fail(log: PostgresLedger, connection: sa.Connection, run: Run) -> None:
     log.seal(connection, replace(run, postgres_status="success"))
     raise ZeroDivisionError

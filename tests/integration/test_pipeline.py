@@ -22,7 +22,7 @@ from etl import run_etl_once
 from etl.errors import EtlError
 from etl.extract.client import Api
 from etl.extract.tally import Tally
-from etl.run.ledger import MemoryRunLog
+from etl.run.ledger import MemoryLedger
 from etl.run.pipeline import RunOptions
 from etl.run.report import RunReport
 from etl.settings import ENVIRONMENT, Settings
@@ -671,7 +671,7 @@ def test_an_unexpected_error_in_a_thread_that_fetches_ahead(
     assert "value-18a2" not in str(line)
 
 
-class BrokenRunLog(MemoryRunLog):
+class BrokenLedger(MemoryLedger):
     """A ledger with a fault of the program's own."""
 
     def finish(self, *_: object) -> None:
@@ -682,10 +682,10 @@ def test_a_run_that_can_not_be_recorded_for_an_unexpected_reason(
     env: dict[str, str], monkeypatch: pytest.MonkeyPatch, logged: Logged
 ) -> None:
     """It comes to what it came to, and the log tells where the ledger's fault is."""
-    monkeypatch.setattr("etl.run.pipeline.run_log_for", lambda _: BrokenRunLog())
+    monkeypatch.setattr("etl.run.pipeline.ledger_for", lambda _: BrokenLedger())
     assert run(env).status == "success"
     (line,) = logged("ETL run not recorded")
-    assert line["frames"][-1].endswith(" BrokenRunLog.finish")
+    assert line["frames"][-1].endswith(" BrokenLedger.finish")
     assert "value-60f3" not in str(line)
 
 

@@ -12,7 +12,7 @@ from etl.deadline import Deadline
 from etl.errors import StoreUnavailableError
 from etl.load.postgres.database import transaction
 from etl.run.lease import LeaseKeeper
-from etl.run.ledger import PostgresRunLog, Run
+from etl.run.ledger import PostgresLedger, Run
 from etl.run.pipeline import run_etl_once
 from tests.doubles.postgres import EmbeddedPostgres
 from tests.doubles.ticketing.api import TicketingApi
@@ -60,8 +60,8 @@ def fill_pool(engine: sa.Engine, connections: int) -> set[int]:
     return backends
 
 
-def started(store: PostgresStore) -> PostgresRunLog:
-    log = PostgresRunLog(store.engine)
+def started(store: PostgresStore) -> PostgresLedger:
+    log = PostgresLedger(store.engine)
     log.start(RUN, Deadline(20))
     return log
 

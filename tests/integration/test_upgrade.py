@@ -11,7 +11,7 @@ from etl.deadline import Deadline
 from etl.errors import AlreadyRunningError, StoreUnavailableError
 from etl.extract.tally import RejectedItem
 from etl.load.postgres.database import transaction
-from etl.run.ledger import PostgresRunLog, Run
+from etl.run.ledger import PostgresLedger, Run
 from etl.run.ledger_tables import metadata
 from etl.run.upgrade import upgrade
 from tests.doubles.postgres import EmbeddedPostgres
@@ -42,8 +42,8 @@ def earlier(store: PostgresStore) -> PostgresStore:
     return store
 
 
-def start(store: PostgresStore, run_id: str = "r5") -> PostgresRunLog:
-    log = PostgresRunLog(store.engine)
+def start(store: PostgresStore, run_id: str = "r5") -> PostgresLedger:
+    log = PostgresLedger(store.engine)
     log.start(Run(run_id, MORNING, "test"), Deadline(30))
     return log
 
@@ -77,7 +77,7 @@ def test_an_earlier_ledger_becomes_a_new_one(earlier: PostgresStore) -> None:
 
 def test_looking_before_the_first_run_counts_what_is_there(earlier: PostgresStore) -> None:
     """And changes nothing: neither where the new table isn't there yet, nor where somebody has made it, still empty."""
-    log = PostgresRunLog(earlier.engine)
+    log = PostgresLedger(earlier.engine)
     for statement in ("SELECT 1", "CREATE TABLE etl_job_counts (status text PRIMARY KEY, runs bigint NOT NULL)"):
         earlier.run(statement)
         shape = earlier.run(SHAPE)

@@ -11,7 +11,7 @@ from etl.deadline import Deadline
 from etl.errors import AlreadyRunningError, EtlError, StoreUnavailableError, TerminatedError
 from etl.logs import JsonFormatter, LogContext, log_context
 from etl.run.lease import LeaseKeeper
-from etl.run.ledger import MemoryRunLog, PostgresRunLog, Run, RunLog
+from etl.run.ledger import Ledger, MemoryLedger, PostgresLedger, Run
 from tests.doubles.processes import free_port
 from tests.support.summaries import MORNING, PostgresStore, engine_of
 
@@ -41,7 +41,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = 5) -> None:
 
 
 def keeper(
-    log: RunLog,
+    log: Ledger,
     deadline: Deadline,
     is_terminating: Callable[[], bool] = lambda: False,
     on_termination: Callable[[TerminatedError], None] = lambda _: None,
@@ -59,7 +59,7 @@ def is_cancelled(deadline: Deadline) -> bool:
 
 def test_a_living_run_keeps_its_lease(store: PostgresStore) -> None:
     """It is renewed again and again, and no longer once the run has ended."""
-    log = PostgresRunLog(store.engine)
+    log = PostgresLedger(store.engine)
     log.start(RUN, Deadline(20))
     left = "SELECT extract(epoch FROM expires_at - clock_timestamp()) > 60 FROM etl_lease"
     deadline = Deadline(20)
@@ -75,7 +75,7 @@ def test_a_living_run_keeps_its_lease(store: PostgresStore) -> None:
 
 def test_a_run_that_lost_its_lease_is_ended(store: PostgresStore) -> None:
     """A newer run took it over: whatever the older one waits for next, it hears of that."""
-    log = PostgresRunLog(store.engine)
+    log = PostgresLedger(store.engine)
     log.start(RUN, Deadline(20))
     deadline = Deadline(20)
     with keeper(log, deadline):
@@ -90,7 +90,7 @@ def test_a_termination_is_recorded_and_ends_the_run(store: PostgresStore) -> Non
 
     Also a run that waits for nothing more can't say then that it ended well.
     """
-    log = PostgresRunLog(store.engine)
+    log = PostgresLedger(store.engine)
     log.start(RUN, Deadline(20))
     deadline, terminating = Deadline(20), threading.Event()
     heard: list[TerminatedError] = []
@@ -124,12 +124,12 @@ def test_a_termination_is_what_a_run_comes_to_that_fails_after_it() -> None:
 
     with (
         pytest.raises(TerminatedError),
-        keeper(MemoryRunLog(), Deadline(20), lambda: True, lambda _: recorded.set()),
+        keeper(MemoryLedger(), Deadline(20), lambda: True, lambda _: recorded.set()),
     ):
         work()
 
 
-class BrokenRunLog(MemoryRunLog):
+class BrokenLedger(MemoryLedger):
     """A ledger with a fault of the program's own."""
 
     def renew(self, _: Deadline) -> None:
@@ -139,14 +139,14 @@ class BrokenRunLog(MemoryRunLog):
 def test_a_renewal_that_fails_unexpectedly_does_not_end_the_thread(caplog: pytest.LogCaptureFixture) -> None:
     """It is told with its frames, and the next one is tried."""
     caplog.handler.setFormatter(JsonFormatter())
-    with keeper(BrokenRunLog(), Deadline(20)):
+    with keeper(BrokenLedger(), Deadline(20)):
         wait_for(lambda: caplog.text.count("ETL lease not renewed") >= 2)
     line = json.loads(caplog.text.splitlines()[0])
     assert "an unexpected KeyError at etl/run/lease.py:" in line["error"]
     assert [frame.split(" ")[-1] for frame in line["frames"]] == [
         "KeyError:",
         "LeaseKeeper._renew",
-        "BrokenRunLog.renew",
+        "BrokenLedger.renew",
     ]
     assert "value-77c1" not in caplog.text
 
@@ -155,7 +155,7 @@ def test_a_ledger_out_of_reach_does_not_end_the_run(caplog: pytest.LogCaptureFix
     """Each failed renewal is a warning with the run's id, and the next one is tried."""
     caplog.handler.setFormatter(JsonFormatter())
     deadline = Deadline(20)
-    log = PostgresRunLog(engine_of(f"postgresql://u:s3cret@127.0.0.1:{free_port()}/d"))
+    log = PostgresLedger(engine_of(f"postgresql://u:s3cret@127.0.0.1:{free_port()}/d"))
     with log_context(LogContext("the run's id")), keeper(log, deadline):
         wait_for(lambda: caplog.text.count("ETL lease not renewed") >= 2)
     deadline.check()
@@ -170,7 +170,7 @@ def test_a_termination_that_cannot_be_recorded_is_logged(caplog: pytest.LogCaptu
         raise StoreUnavailableError("the ledger is gone")
 
     deadline = Deadline(20)
-    with pytest.raises(TerminatedError), keeper(MemoryRunLog(), deadline, lambda: True, fail):
+    with pytest.raises(TerminatedError), keeper(MemoryLedger(), deadline, lambda: True, fail):
         wait_for(lambda: "ETL termination not recorded" in caplog.text)
     assert is_cancelled(deadline)
     assert [record.__dict__["fields"] for record in caplog.records] == [{"error": "the ledger is gone"}]
@@ -178,5 +178,5 @@ def test_a_termination_that_cannot_be_recorded_is_logged(caplog: pytest.LogCaptu
 
 def test_a_run_that_fails_stops_the_thread() -> None:
     """And its own error comes out."""
-    with pytest.raises(ZeroDivisionError), keeper(MemoryRunLog(), Deadline(20)):
+    with pytest.raises(ZeroDivisionError), keeper(MemoryLedger(), Deadline(20)):
         raise ZeroDivisionError
