@@ -24,7 +24,7 @@ from etl.extract.envelope import failure_in
 from etl.extract.items import Batch, BodyError, ItemDecoder, ItemT
 from etl.extract.next_page import PageRequest
 from etl.extract.origins import Origins
-from etl.extract.paging_signals import declared_total
+from etl.extract.paging_signals import Counters, counters_in
 from etl.extract.paging_words import paging_headers
 from etl.extract.retries import (
     NETWORK_ERRORS,
@@ -47,8 +47,6 @@ _CHUNK_BYTES = 1 << 18
 _CODINGS = ("", "identity", "gzip", "x-gzip")
 _REDIRECTS = (301, 302, 303, 307, 308)
 _NO_CONTENT = 204
-_NO_SUCH_PAGE = (404, 410, 416)
-_NO_SUCH_PARAMETER = (400, 422)
 
 
 @dataclass(frozen=True)
@@ -69,9 +67,17 @@ class BrokenPageError(UpstreamError):
 
 
 class NoSuchPageError(UpstreamError):
-    """The upstream has no such page (`is_missing`), or no parameter that asks for it."""
+    """The upstream has no such page."""
 
-    is_missing = False
+
+class NoSuchParameterError(NoSuchPageError):
+    """Nor any parameter that asks for it, as far as it says."""
+
+
+_REFUSALS: dict[int | None, type[UpstreamError]] = {
+    **dict.fromkeys((404, 410, 416), NoSuchPageError),
+    **dict.fromkeys((400, 422), NoSuchParameterError),
+}
 
 
 @dataclass
@@ -96,9 +102,14 @@ class FetchedPage(Generic[ItemT]):
     asked_size: int | None = None
 
     @cached_property
+    def counters(self) -> Counters:
+        """What the page counts; known once its envelope is complete."""
+        return counters_in(self.page.envelope, self.headers)
+
+    @cached_property
     def total(self) -> int | None:
         """How many records there are in all, where the page declares it; known once its envelope is complete."""
-        return declared_total(self.page.envelope, self.headers)
+        return self.counters.total
 
 
 class Api:
@@ -160,12 +171,8 @@ class Api:
             return self._retrying(self._attempt, dataset, request, decoder, tries)
         except AttemptError as error:
             times = f" (tried {tries.number} times)" if tries.number > 1 else ""
-            message = f"{dataset.name}, {request.describe()}: {error}{times}"
-            if error.status_code in (*_NO_SUCH_PAGE, *_NO_SUCH_PARAMETER):
-                no_page = NoSuchPageError(message)
-                no_page.is_missing = error.status_code in _NO_SUCH_PAGE
-                raise no_page from None
-            raise UpstreamError(message) from None
+            kind = _REFUSALS.get(error.status_code, UpstreamError)
+            raise kind(f"{dataset.name}, {request.describe()}: {error}{times}") from None
 
     def _attempt(
         self, dataset: Dataset[ItemT], request: PageRequest, decoder: ItemDecoder[ItemT], tries: Tries

@@ -70,15 +70,13 @@ def read_envelope(text: bytes) -> dict[str, Any]:
     return {key: value for key, value in merged.items() if key not in ITEM_KEYS}
 
 
-_FAILED = ("error", "fail", "failed", "failure")
-
-
 def failure_in(envelope: dict[str, Any], item_count: int) -> str | None:
     """What an answer says of its failure, though its status is that of a success; None where it doesn't say so."""
     errors = [error for key in ("error", "errors") if (error := envelope.get(key))]
     has_failed = any(envelope.get(key) is False for key in ("success", "ok"))
-    if not has_failed and (item_count or not (errors or str(envelope.get("status")).lower() in _FAILED)):
+    if not has_failed and (item_count or not errors):
         return None
+
     return next((text for said in (envelope.get("message"), *errors) if (text := _text_of(said))), "")
 
 

@@ -16,13 +16,13 @@ from etl.errors import IncompleteExtractError, UpstreamError
 from etl.extract.origins import Origins
 from etl.extract.paging_signals import (
     HEADERS,
-    NUMBER_PATHS,
+    PAGE_NUMBERS,
     PAGE_SIZES,
     STARTS,
     TOTAL_PATHS,
+    Counters,
     Kind,
     Signal,
-    counters_in,
     read_range,
     signals_in,
     understood_forms,
@@ -86,8 +86,7 @@ class PageRequest:
 class Reply:
     """What an answer says beside its items. `rows` are all items that have been read, with this page's.
 
-    `headers` have lower-case names. `total` is the one that it declares; `has_totals` is False where what looks like
-    one is an amount of money.
+    `headers` have lower-case names. `has_totals` is False where what looks like a total is an amount of money.
     """
 
     envelope: Mapping[str, Any]
@@ -95,8 +94,13 @@ class Reply:
     item_count: int
     rows: int
     url: str
-    total: int | None
+    counters: Counters
     has_totals: bool = True
+
+    @property
+    def total(self) -> int | None:
+        """How many items there are in all, where it is declared."""
+        return self.counters.total if self.has_totals else None
 
 
 @dataclass(frozen=True)
@@ -177,7 +181,7 @@ def next_page(reply: Reply, asked: PageRequest, origins: Origins) -> Next:
 
 
 def _state_of(reply: Reply, asked: PageRequest) -> _State:
-    declared, count, _ = counters_in(reply.envelope, reply.headers)
+    declared, count, _ = reply.counters
     if asked.page_number is not None and declared is not None and declared != asked.page_number:
         raise IncompleteExtractError(
             f"{asked.describe()} was answered with page {declared}: the upstream has no such page, or takes its number "
@@ -365,10 +369,10 @@ def _settle(state: _State, *, has_ended: bool) -> Next:
 
 def _is_harmless(sign: Sign, item_count: int) -> bool:
     """Whether a word on numbered pages fits a list of one page, that an upstream sends whatever page is asked for."""
+    name = sign.path.rpartition(".")[2]
     if sign.word is Word.SIZE:
-        name = sign.path.rpartition(".")[2]
         return item_count < sign.value or (name == "size" and item_count == sign.value)
-    return sign.path in NUMBER_PATHS or sign.more is False
+    return name in PAGE_NUMBERS or sign.more is False
 
 
 def _guess_on(state: _State, doubts: Sequence[Sign], more: Sequence[Sign]) -> Next:
@@ -426,7 +430,7 @@ def _signs(state: _State) -> tuple[Sign, ...]:
 def tells_place(reply: Reply, asked: PageRequest) -> bool:
     """Whether a page says itself that it is the one that was asked for."""
     if asked.page_number is not None:
-        return counters_in(reply.envelope, reply.headers)[0] == asked.page_number
+        return reply.counters.number == asked.page_number
     starts = [
         (read_range(value) or (None, None))[0] if signal.kind is Kind.RANGE else count_of(value)
         for _, signal, value, _ in signals_in(reply.envelope, reply.headers)
@@ -461,7 +465,8 @@ def refusal(unknown: Sequence[Sign], rows: int) -> str:
             "total or `has_more` is missing"
         )
     elif not any(sign.more or sign.word is Word.START for sign in unknown):
-        said = f"{shown} speaks of pages, and `page=2` brings the first one again: the next one isn't asked for so"
+        said = f"{shown} speaks of pages, and the first one comes again where the second is asked for"
+
     else:
         said = f"{shown} says that there is more, in a form that isn't understood"
 

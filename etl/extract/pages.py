@@ -16,7 +16,7 @@ from typing import Any, Generic
 
 from etl.errors import IncompleteExtractError, UpstreamError
 from etl.extract.body import Page
-from etl.extract.client import Api, Dataset, FetchedPage, NoSuchPageError
+from etl.extract.client import Api, Dataset, FetchedPage, NoSuchPageError, NoSuchParameterError
 from etl.extract.items import ItemDecoder, ItemT
 from etl.extract.next_page import Next, PageRequest, Reply, full_page, next_page, refusal, tells_place, unresolved
 from etl.extract.repeats import Repeat, repeat_of
@@ -223,7 +223,7 @@ class PageStream(Generic[ItemT]):
         page = fetched.page
         rows = self._rows + page.item_count
         return Reply(
-            page.envelope, fetched.headers, page.item_count, rows, fetched.url, fetched.total, self._has_totals
+            page.envelope, fetched.headers, page.item_count, rows, fetched.url, fetched.counters, self._has_totals
         )
 
     def _counts_money(self, fetched: FetchedPage[ItemT], following: Next) -> bool:
@@ -340,7 +340,7 @@ class PageStream(Generic[ItemT]):
         try:
             fetched = self._take(request)
         except NoSuchPageError as error:
-            return _Nothing(is_refused=not error.is_missing and not self._takes_numbers)
+            return _Nothing(is_refused=isinstance(error, NoSuchParameterError) and not self._takes_numbers)
         page = fetched.page
         beginning = page.beginning()
         if not any(repeat_of(beginning, earlier, self._decoder) is Repeat.WHOLE for earlier in self._beginnings):
@@ -352,7 +352,6 @@ class PageStream(Generic[ItemT]):
             self._takes_numbers = self._takes_numbers or tells_place(self._reply(fetched), request)
             if self._takes_numbers and self._is_sure(fetched):
                 step = page.item_count if request.is_by_start else 1
-
                 value = str(int(request.value or 0) + step)
                 following = replace(request, ordinal=request.ordinal + 1, value=value)
         page.discard()

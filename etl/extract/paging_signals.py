@@ -6,11 +6,11 @@ The names are data. So are their places: an answer is looked through once, whate
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from etl.extract.paging_words import count_of
 
@@ -129,14 +129,7 @@ _COUNTERS = {
 }
 STARTS = tuple(form.parameter for form in FORMS if form.kind is Kind.START)
 """The parameters that count items."""
-
-
-def _paths(names: Iterable[str]) -> set[str]:
-    return {".".join((*place, name)) for place in CONTAINERS for name in names}
-
-
-NUMBER_PATHS = {*_paths(PAGE_NUMBERS), *PAGE_NUMBERS}
-TOTAL_PATHS = {*_paths(TOTALS), *TOTAL_HEADERS}
+TOTAL_PATHS = {*(".".join((*place, name)) for place in CONTAINERS for name in TOTALS), *TOTAL_HEADERS}
 _RANGE = re.compile(r"(?:([a-z_-]+)[ =])?\s*(?:(\d{1,15})-\d{1,15}|\*)/(\d{1,15}|\*)", re.IGNORECASE)
 
 Found = tuple[int, Signal, Any, Mapping[str, Any]]
@@ -167,14 +160,6 @@ def _look_into(place: Mapping[str, Any], tree: _Tree, found: list[Found]) -> Non
                 _look_into(value, below, found)
 
 
-def declared_total(envelope: Mapping[str, Any], headers: Mapping[str, str]) -> int | None:
-    """How many items there are in all, where the envelope or a header says so."""
-    total = counters_in(envelope, headers)[2]
-    if total is None and "content-range" in headers:
-        return (read_range(headers["content-range"]) or (None, None))[1]
-    return total
-
-
 def read_range(text: str) -> tuple[int | None, int | None] | None:
     """How many items stand before the page's, and how many there are, as a Content-Range has it; not one of bytes."""
     match = _RANGE.fullmatch(text.strip())
@@ -183,25 +168,40 @@ def read_range(text: str) -> tuple[int | None, int | None] | None:
     return count_of(match[2]), count_of(match[3])
 
 
-def counters_in(envelope: Mapping[str, Any], headers: Mapping[str, str]) -> tuple[int | None, int | None, int | None]:
-    """The page's number, the number of pages, and that of all items, as far as they are declared."""
+class Counters(NamedTuple):
+    """What an answer counts: which page it is, how many pages there are, and how many items in all."""
+
+    number: int | None
+    pages: int | None
+    total: int | None
+
+
+def counters_in(envelope: Mapping[str, Any], headers: Mapping[str, str]) -> Counters:
+    """The counters, as far as the envelope or the headers declare them."""
     counts: list[int | None] = [None, None, None]
-    for path in CONTAINERS:
-        place = _at(envelope, path) if path else envelope
-        if isinstance(place, dict):
-            _count_in(place, counts)
+    for place in _containers(envelope):
+        _count_in(place, counts)
     if headers:
         _count_in(headers, counts)
-    return counts[0], counts[1], counts[2]
+        if counts[2] is None and "content-range" in headers:
+            counts[2] = (read_range(headers["content-range"]) or (None, None))[1]
+    return Counters(*counts)
 
 
 def declared_size(envelope: Mapping[str, Any]) -> int | None:
     """How many items a full page has, where the envelope says so."""
-    places = (_at(envelope, path) if path else envelope for path in CONTAINERS)
-    found = (
-        count_of(place[name]) for place in places if isinstance(place, dict) for name in PAGE_SIZES if name in place
-    )
-    return next((size for size in found if size), None)
+    declared = (place.get(name) for place in _containers(envelope) for name in PAGE_SIZES)
+    return next((size for size in map(count_of, declared) if size), None)
+
+
+def _containers(envelope: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Each place where counters may stand, first choice first."""
+    for path in CONTAINERS:
+        place: Any = envelope
+        for key in path:
+            place = place.get(key) if isinstance(place, dict) else None
+        if isinstance(place, dict):
+            yield place
 
 
 def _count_in(place: Mapping[str, Any], counts: list[int | None]) -> None:
@@ -213,14 +213,6 @@ def _count_in(place: Mapping[str, Any], counts: list[int | None]) -> None:
             best[role] = min(best.get(role, (rank, count)), (rank, count))
     for role, (_, count) in best.items():
         counts[role] = count
-
-
-def _at(envelope: Mapping[str, Any], path: Path) -> Any:
-    """What stands at a path; None where nothing does."""
-    value: Any = envelope
-    for key in path:
-        value = value.get(key) if isinstance(value, dict) else None
-    return value
 
 
 def understood_forms() -> str:

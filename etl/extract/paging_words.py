@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 
@@ -55,6 +56,8 @@ _PATTERNS = tuple((word, re.compile(pattern)) for word, pattern in _NAMES)
 _LISTS_OF_LINKS = ("links", "link", "pagination", "paging")
 _RELATIONS = ("rel", "relation", "name", "label")
 _NOTHING = ("false", "null", "none", "0", "")
+_ENOUGH = 20
+"""Of ways to go on: one is enough to refuse a page, and some upstream may send a hundred thousand."""
 _MAX_START = 10**9
 """What is more is a time."""
 _SHOWN_CHARACTERS = 40
@@ -90,15 +93,14 @@ def word_of(name: str) -> Word | None:
 
 def paging_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """Those headers that may be about paging, under their names in lower case."""
-    return {name.lower(): value for name, value in headers.items() if _is_about_paging(name)}
+    return {name.lower(): headers[name] for name in _names_about_paging(tuple(headers))}
 
 
-@lru_cache(maxsize=1024)
-def _is_about_paging(name: str) -> bool:
-    return name.lower() in ("link", "content-range", "x-pagination", "pagination") or word_of(name) not in (
-        None,
-        Word.NONE,
-    )
+@lru_cache(maxsize=64)
+def _names_about_paging(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Which of an answer's headers are about paging: most answers of an upstream have the same ones."""
+    known = ("link", "content-range", "x-pagination", "pagination")
+    return tuple(name for name in names if name.lower() in known or word_of(name) not in (None, Word.NONE))
 
 
 def count_of(value: object) -> int | None:
@@ -122,8 +124,16 @@ def paging_signs(
     `pages` and `rows` are how many pages and items have been read so far. `asked_with` are the values that the request
     for this page had: a cursor among them doesn't lead on.
     """
-    signs = (_sign(*found, pages, rows) for top in (envelope, _unpacked(headers)) for found in _walk(top))
-    return [sign for sign in signs if sign and not (sign.word is Word.WAY and str(sign.value) in asked_with)]
+    signs: list[Sign] = []
+    ways = 0
+    for path, word, value in chain(_walk(envelope), _walk(_unpacked(headers))):
+        sign = _sign(path, word, value, pages, rows)
+        if sign is not None and not (word is Word.WAY and str(value) in asked_with):
+            signs.append(sign)
+            ways += word is Word.WAY
+            if ways == _ENOUGH:
+                break
+    return signs
 
 
 def _unpacked(headers: Mapping[str, str]) -> dict[str, Any]:
@@ -139,19 +149,26 @@ def _unpacked(headers: Mapping[str, str]) -> dict[str, Any]:
 
 def _walk(top: Mapping[str, Any]) -> Iterator[tuple[str, Word, Any]]:
     """(path, word, value) of each key outside lists that speaks of paging; of a way to go on, those below it."""
-    below: list[tuple[str, Word | None, Any]] = [("", None, top)]
-    while below:
-        path, above, value = below.pop()
+    open_places: list[tuple[str, Word | None, Iterator[tuple[str, Any]]]] = [("", None, iter(top.items()))]
+    while open_places:
+        place, above, entries = open_places[-1]
+        entry = next(entries, None)
+        if entry is None:
+            open_places.pop()
+            continue
+        key, value = entry
+        path = f"{place}.{key}" if place else key
+        word = word_of(key)
+        if word is Word.NONE:
+            continue
+        if above is Word.WAY:  # any key under `next` or `cursors`
+            word = above
         if isinstance(value, dict):
-            for key, inner in reversed(value.items()):
-                word = word_of(key)
-                if word is not Word.NONE:
-                    inner_word = above if above is Word.WAY else word  # any key under `next` or `cursors`
-                    below.append((f"{path}.{key}" if path else key, inner_word, inner))
-        elif isinstance(value, list) and above is not Word.WAY:
+            open_places.append((path, word, iter(value.items())))
+        elif isinstance(value, list) and word is not Word.WAY:
             yield from _links(path, value)
-        elif above is not None:
-            yield path, above, value
+        elif word is not None:
+            yield path, word, value
 
 
 def _links(path: str, items: list[Any]) -> Iterator[tuple[str, Word, Any]]:

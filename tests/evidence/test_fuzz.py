@@ -22,7 +22,7 @@ from etl.extract.body import read_page
 from etl.extract.items import BodyError, ItemDecoder
 from etl.extract.next_page import PageRequest, Reply, next_page, refusal
 from etl.extract.origins import Origins
-from etl.extract.paging_signals import declared_total
+from etl.extract.paging_signals import counters_in
 from etl.records.fields import EventItem, Rejected, SaleItem
 from etl.records.reader import read_event, sale_reader
 from etl.settings import NAMES, Settings
@@ -136,9 +136,9 @@ def test_pages(body: bytes, item_type: Any, size: int) -> None:
 )
 def test_pagination(envelope: dict[str, Any], headers: dict[str, str], asked: PageRequest, items: int) -> None:
     """Any envelope and headers lead to a page of the upstream's own origin, to the end, or to one of our errors."""
-    reply = Reply(
-        envelope, headers, items, items, "https://api.example.com/v1/e?x=1", declared_total(envelope, headers)
-    )
+    counters = counters_in(envelope, headers)
+    reply = Reply(envelope, headers, items, items, "https://api.example.com/v1/events?x=1", counters)
+
     with suppress(EtlError):
         following = next_page(reply, asked, Origins("https://api.example.com/v1"))
         assert refusal(following.unknown, items)

@@ -213,9 +213,7 @@ PUBLIC_APIS: dict[str, Envelope] = {
     "GraphQL page info, data": _as_data(_EDGES, ask="after"),
     "GraphQL page info, next to none": _as_data({"pageInfo": {"endCursor": _token()}}, ask="after"),
     "AIP-158": _as_data({"next_page_token": _token("")}, ask="page_token"),
-    "Content-Range, PostgREST": Envelope(
-        items, headers={"Content-Range": content_range(_value("*"), "")}, ask="offset"
-    ),
+    "PostgREST": Envelope(items, headers={"Content-Range": content_range(_value("*"), "")}, ask="offset"),
     "PostgREST with the count": Envelope(items, headers={"Content-Range": content_range(total, "")}, ask="offset"),
     "Content-Range, react-admin": Envelope(
         items, headers={"Content-Range": content_range(total, "sales ")}, ask="range", asks_for="row"

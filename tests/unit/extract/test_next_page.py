@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from etl.errors import EtlError, IncompleteExtractError, UpstreamError
 from etl.extract.next_page import Next, PageRequest, Reply, is_round, next_page, refusal, unresolved
 from etl.extract.origins import Origins
-from etl.extract.paging_signals import CONTAINERS, HEADERS, SIGNALS, Kind, declared_total, understood_forms
+from etl.extract.paging_signals import CONTAINERS, HEADERS, SIGNALS, Kind, counters_in, understood_forms
 from etl.extract.paging_words import Sign, Word
 from tests.support.strategies import NESTED_VALUES
 
@@ -33,8 +33,8 @@ def follow(
     rows: int | None = None,
     url: str = URL,
 ) -> Next:
-    total = declared_total(envelope, headers)
-    return next_page(Reply(envelope, headers, items, rows or items * asked.ordinal, url, total), asked, ORIGINS)
+    counters = counters_in(envelope, headers)
+    return next_page(Reply(envelope, headers, items, rows or items * asked.ordinal, url, counters), asked, ORIGINS)
 
 
 def place(envelope: dict[str, Any], headers: Mapping[str, str] = NO_HEADERS, **told: Any) -> Next:
@@ -794,7 +794,7 @@ TOTAL_TABLE = [
 @pytest.mark.parametrize(("envelope", "headers", "total"), TOTAL_TABLE)
 def test_declared_total(envelope: dict[str, Any], headers: dict[str, str], total: int | None) -> None:
     """The total is found wherever upstreams declare it, and only what is a total is taken for one."""
-    assert declared_total(envelope, headers) == total
+    assert counters_in(envelope, headers).total == total
 
 
 def test_understood_forms() -> None:
