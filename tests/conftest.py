@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
+from google.cloud.bigquery import Client
 
 from tests.doubles.bigquery import BigQueryEmulator
 from tests.doubles.postgres import EmbeddedPostgres
@@ -53,6 +54,19 @@ def database_url(postgres_server: EmbeddedPostgres) -> Iterator[str]:
     name = postgres_server.create_database()
     yield postgres_server.url(name)
     postgres_server.drop_database(name)
+
+
+@pytest.fixture
+def database(database_url: str) -> str:
+    """Its name."""
+    return database_url.partition("@/")[2].partition("?")[0]
+
+
+@pytest.fixture
+def bigquery_client(bigquery_emulator: BigQueryEmulator, bigquery_project: str) -> Iterator[Client]:
+    """The real client of the emulator."""
+    with closing(bigquery_emulator.client(bigquery_project)) as client:
+        yield client
 
 
 @pytest.fixture

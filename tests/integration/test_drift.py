@@ -28,11 +28,6 @@ Numbers = tuple[int, int, int]
 """(distinct records that were read, the total on the first page, the total on the last)."""
 
 
-@pytest.fixture
-def database(database_url: str) -> str:
-    return database_url.partition("@/")[2].partition("?")[0]
-
-
 @contextmanager
 def upstream(
     changes: Mapping[int, Change], dataset: str = "ticket_sales", envelope: Envelope | str = "veritix"

@@ -2,18 +2,12 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from google.cloud.bigquery import Client
 
-from etl import run_etl_once
-from etl.errors import EtlError
-from etl.run.pipeline import RunOptions
-from etl.run.report import RunReport
-from etl.settings import Settings
 from tests.doubles.bigquery import BigQueryEmulator
 from tests.doubles.bigquery_front import BigQueryFront
 from tests.doubles.http_stand_in import HANG
@@ -22,6 +16,7 @@ from tests.doubles.ticketing.api import TicketingApi
 from tests.doubles.ticketing.envelope_table import ENVELOPES
 from tests.doubles.ticketing.sample_data import plain_events, plain_sales
 from tests.support.oracle import bigquery_tables, postgres_tables, wanted_tables
+from tests.support.runs import refused, run
 from tests.support.upstream import json_logs, logged
 
 Items = Sequence[dict[str, Any]]
@@ -31,11 +26,6 @@ Items = Sequence[dict[str, Any]]
 def upstream() -> Iterator[TicketingApi]:
     with TicketingApi(plain_events(10), plain_sales(100, events=10)) as api:
         yield api
-
-
-@pytest.fixture
-def database(database_url: str) -> str:
-    return database_url.partition("@/")[2].partition("?")[0]
 
 
 @pytest.fixture
@@ -61,24 +51,6 @@ def bigquery_env(
         "BQ_DATASET": bigquery_dataset,
         "BIGQUERY_EMULATOR_HOST": front.url,
     }
-
-
-@pytest.fixture
-def bigquery_client(bigquery_emulator: BigQueryEmulator, bigquery_project: str) -> Iterator[Client]:
-    with closing(bigquery_emulator.client(bigquery_project)) as client:
-        yield client
-
-
-def run(env: dict[str, str], **options: Any) -> RunReport:
-    return run_etl_once(Settings.from_env(env), RunOptions(**options))
-
-
-def refused(env: dict[str, str], code: str, **options: Any) -> EtlError:
-    """The error of a run that fails."""
-    with pytest.raises(EtlError) as caught:
-        run(env, **options)
-    assert caught.value.code == code, caught.value
-    return caught.value
 
 
 SHOP = [{"id": "e", "name": "Event"}]

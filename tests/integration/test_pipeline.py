@@ -24,8 +24,7 @@ from etl.extract.client import Api
 from etl.extract.tally import Tally
 from etl.run.ledger import MemoryLedger
 from etl.run.pipeline import RunOptions
-from etl.run.report import RunReport
-from etl.settings import ENVIRONMENT, Settings
+from etl.settings import ENVIRONMENT
 from tests.doubles import fault_acts as acts
 from tests.doubles.bigquery import BigQueryEmulator
 from tests.doubles.bigquery_front import BigQueryFront
@@ -41,6 +40,7 @@ from tests.doubles.ticketing.sample_data import plain_events, plain_sales
 from tests.doubles.wire import PostgresWire, Step
 from tests.support.earlier_ledger import run_row
 from tests.support.oracle import bigquery_tables, postgres_tables, wanted_tables
+from tests.support.runs import refused, run
 from tests.support.upstream import json_logs
 
 SECRET = "projects/veritix-test/secrets/token"
@@ -51,12 +51,6 @@ Logged = Callable[..., list[dict[str, Any]]]
 def upstream() -> Iterator[TicketingApi]:
     with TicketingApi(plain_events(10), plain_sales(200, events=10), page_size=50) as api:
         yield api
-
-
-@pytest.fixture
-def database(database_url: str) -> str:
-    """The name of the test's database."""
-    return database_url.partition("@/")[2].partition("?")[0]
 
 
 @pytest.fixture
@@ -77,12 +71,6 @@ def bigquery_env(bigquery_emulator: BigQueryEmulator, bigquery_dataset: str, big
 
 
 @pytest.fixture
-def bigquery_client(bigquery_emulator: BigQueryEmulator, bigquery_project: str) -> Iterator[Client]:
-    with closing(bigquery_emulator.client(bigquery_project)) as client:
-        yield client
-
-
-@pytest.fixture
 def logged(capsys: pytest.CaptureFixture[str]) -> Iterator[Logged]:
     """The log lines since it was last asked, of these messages or all."""
 
@@ -92,18 +80,6 @@ def logged(capsys: pytest.CaptureFixture[str]) -> Iterator[Logged]:
 
     with json_logs():
         yield lines
-
-
-def run(env: dict[str, str], **options: Any) -> RunReport:
-    return run_etl_once(Settings.from_env(env), RunOptions(**options))
-
-
-def refused(env: dict[str, str], code: str, **options: Any) -> EtlError:
-    """The error of a run that fails."""
-    with pytest.raises(EtlError) as caught:
-        run(env, **options)
-    assert caught.value.code == code, caught.value
-    return caught.value
 
 
 def test_from_python_a_run_is_as_the_environment_says(

@@ -43,11 +43,6 @@ def env(upstream: TicketingApi, database_url: str) -> dict[str, str]:
     return {**child_env(), **named}
 
 
-@pytest.fixture
-def database(database_url: str) -> str:
-    return database_url.partition("@/")[2].partition("?")[0]
-
-
 def etl(env: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     """One run without a terminal."""
     done = subprocess.run(
