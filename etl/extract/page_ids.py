@@ -21,7 +21,7 @@ class PageIds:
     def __init__(self, *, is_large: bool, window: int = WINDOW) -> None:
         self._is_large = is_large
         self._window = window
-        self._batches: list[tuple[Sequence[Key], Batch[Any]]] = []
+        self._batches: list[tuple[Sequence[Id], Batch[Any]]] = []
         self._texts: dict[int, list[str]] = {}
         self._recent: dict[Key, int] = {}
         self._older: dict[Key, int] = {}
@@ -31,19 +31,18 @@ class PageIds:
 
         `is_new` says for each id whether the reading has met it for the first time; None where that goes for all.
         """
-        keys = keys_of(ids)
         if self._is_large:
-            return self._conflict_by_hash(batch, keys, ids)
-        self._batches.append((keys, batch))
-        return None if is_new is None else self._conflict_by_text(keys, ids, is_new)
+            return self._conflict_by_hash(batch, ids)
+        self._batches.append((ids, batch))
+        return None if is_new is None else self._conflict_by_text(ids, is_new)
 
-    def _conflict_by_text(self, keys: Sequence[Key], ids: Sequence[Id], is_new: Sequence[bool]) -> Id:
+    def _conflict_by_text(self, ids: Sequence[Id], is_new: Sequence[bool]) -> Id:
         first: dict[Key, tuple[int, int]] = {}
-        for number, (batch_keys, _) in enumerate(self._batches):
-            for index, key in enumerate(batch_keys):
+        for number, (batch_ids, _) in enumerate(self._batches):
+            for index, key in enumerate(keys_of(batch_ids)):
                 first.setdefault(key, (number, index))
         last = len(self._batches) - 1
-        for index, key in enumerate(keys):
+        for index, key in enumerate(keys_of(ids)):
             if key is not None and not is_new[index] and self._text(*first[key]) != self._text(last, index):
                 return ids[index]
         return None
@@ -53,8 +52,8 @@ class PageIds:
             self._texts[number] = self._batches[number][1].texts()
         return self._texts[number][index]
 
-    def _conflict_by_hash(self, batch: Batch[Any], keys: Sequence[Key], ids: Sequence[Id]) -> Id:
-        for key, digest, shown in zip(keys, batch.digests(), ids, strict=True):
+    def _conflict_by_hash(self, batch: Batch[Any], ids: Sequence[Id]) -> Id:
+        for key, digest, shown in zip(keys_of(ids), batch.digests(), ids, strict=True):
             known = self._recent.get(key, self._older.get(key, digest))
             if key is not None and known != digest:
                 return shown
