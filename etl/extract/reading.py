@@ -247,7 +247,7 @@ class _Reading(Generic[ItemT]):
         That is so where the page is full: what declares it the last one may have been counted before its rows were
         taken, and know nothing of records that came in between.
         """
-        if fetched.row is None or self._doubted == fetched.request.ordinal or not self._is_full(fetched):
+        if not fetched.page.is_whole or self._doubted == fetched.request.ordinal or not self._is_full(fetched):
             return False
         self._doubted = fetched.request.ordinal
         return True
