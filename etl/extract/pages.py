@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, date
-from typing import Any, Generic
+from typing import Any, Generic, NamedTuple
 
 from etl.errors import IncompleteExtractError, UpstreamError
 from etl.extract.body import Page
@@ -45,6 +45,18 @@ class _Nothing:
     items: int = 0
     is_refused: bool = False
     following: PageRequest | None = None
+
+
+class _Unproved(NamedTuple):
+    """A page that may have been served before those in front of it, which had all come at `since`.
+
+    `total` is what was declared before any of them was asked for.
+    """
+
+    since: int
+    total: int | None
+    request: PageRequest
+    row: int
 
 
 class PageStream(Generic[ItemT]):
@@ -84,9 +96,10 @@ class PageStream(Generic[ItemT]):
         self._links: set[int] = set()
         self._fetch_seconds = 0.0
         self._work_seconds = 0.0
-        self._total: int | None = None
         self._ended = 0
-        self._unproved: deque[tuple[int, PageRequest, int]] = deque()
+        self._totals: deque[tuple[int, int | None]] = deque(maxlen=2 * api.concurrency + 1)
+        """When the pages up to each of the last ones had come, and what that one declared."""
+        self._unproved: deque[_Unproved] = deque()
         self._calm_from = 0
         self._rows = 0
         self._has_totals = True
@@ -133,25 +146,29 @@ class PageStream(Generic[ItemT]):
     def _unproved_since(self, fetched: FetchedPage[ItemT]) -> tuple[PageRequest, int] | None:
         """The first page that may have been served before the page in front of it while a record arrived, and its row.
 
-        It is proved once a page that was asked for after both had come declares the same total as before.
+        It is proved once a page that was asked for after both had come declares the same total as one that had come
+        before either was asked for. Their own totals prove nothing: they may be newer than their rows.
         """
-        if fetched.began < self._ended:
-            self._unproved.append((self._ended, fetched.request, self._rows))
         total = fetched.total if fetched.page.is_whole else None
-        stands_still = total is not None and total == self._total
-        is_first, self._total = not self._ended, total
+        if fetched.began < self._ended:
+            before = next((known for ended, known in reversed(self._totals) if ended < fetched.began), None)
+            self._unproved.append(_Unproved(self._ended, before, fetched.request, self._rows))
+        stands_still = total is not None and bool(self._totals) and total == self._totals[-1][1]
+        is_first = not self._totals
         self._ended = max(self._ended, fetched.ended)
+        self._totals.append((self._ended, total))
         if stands_still:
-            while self._unproved and self._unproved[0][0] < fetched.began:
+            while self._unproved and self._unproved[0].since < fetched.began and self._unproved[0].total == total:
                 self._unproved.popleft()
-            return None
+            if not self._unproved or self._unproved[0].since >= fetched.began:
+                return None
         self._calm_from = 0 if is_first else fetched.request.ordinal + _CALM_PAGES
         if not self._unproved:
             return None
-        _, request, row = self._unproved[0]
+        unproved = self._unproved[0]
         self._unproved.clear()
         self._drop_ahead()
-        return request, row
+        return unproved.request, unproved.row
 
     def _take(self, request: PageRequest) -> FetchedPage[ItemT]:
         if self._ahead and self._ahead[0][0].same_page(request):
@@ -334,6 +351,11 @@ class PageStream(Generic[ItemT]):
             if not isinstance(found, _Nothing) or found.following is None:
                 break
             found = self._guess(found.following)
+        if isinstance(found, _Nothing) and found.following is not None:
+            raise IncompleteExtractError(
+                f"{self._dataset.name}, {request.describe()}: {_STALE_PAGES} pages in a row brought only records that "
+                "had been read before: more records arrive than a page has. Set a larger NEST_API_PAGE_SIZE."
+            )
         return found
 
     def _guess(self, request: PageRequest) -> FetchedPage[ItemT] | _Nothing:

@@ -26,6 +26,7 @@ from etl.records.reader import read_event, sale_reader
 
 T = TypeVar("T")
 _STANDSTILL_PAGES = 3
+_DOUBTED_TIMES = 10
 _NOT_AN_OBJECT = Rejected("not_an_object")
 
 
@@ -127,7 +128,8 @@ class _Reading(Generic[ItemT]):
         self._is_again = False
         self._least = 0
         self._page_size = 0
-        self._doubted = 0
+        self._doubted: tuple[int, int, int | None] = (0, 0, None)
+        """The page that was doubted last, how often, and the total that it declared."""
 
     def take(self, batch: Batch[ItemT]) -> list[Any]:
         """The records of a batch that can be used, and are new (or kept all the same); the tally notes all of them."""
@@ -245,12 +247,23 @@ class _Reading(Generic[ItemT]):
         """Whether records may have been pushed from the last page to one that isn't declared: it is read once more.
 
         That is so where the page is full: what declares it the last one may have been counted before its rows were
-        taken, and know nothing of records that came in between.
+        taken, and know nothing of records that came in between. Behind a cursor nothing else tells of them, so there
+        the total has to stand still from one time to the next. Raises IncompleteExtractError where it never does.
         """
-        if not fetched.page.is_whole or self._doubted == fetched.request.ordinal or not self._is_full(fetched):
+        if not fetched.page.is_whole or not self._is_full(fetched):
             return False
-        self._doubted = fetched.request.ordinal
-        return True
+        ordinal, times, total = self._doubted
+        if ordinal != fetched.request.ordinal:
+            times, total = 0, None
+        is_still = times > 0 and (fetched.row is not None or fetched.total == total)
+        self._doubted = (fetched.request.ordinal, times + 1, fetched.total)
+        if times == _DOUBTED_TIMES and not is_still:
+            raise IncompleteExtractError(
+                f"{self.tally.dataset}, {fetched.request.describe()}: the last page is full, and records arrive all "
+                f"the time: {times} readings in a row didn't show whether another one follows. Run it at a quieter "
+                "time, or set a larger NEST_API_PAGE_SIZE."
+            )
+        return not is_still
 
     def _is_full(self, fetched: FetchedPage[ItemT]) -> bool:
         count = fetched.page.item_count

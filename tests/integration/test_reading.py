@@ -2,6 +2,7 @@
 
 import gc
 import json
+import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -207,6 +208,58 @@ def test_pages_that_are_served_in_another_order(faults: list[Fault], late: int |
     if late:
         assert asked.index(5) < asked.index(late), "it came in order"
     assert asked.count(5) > 1, "it was trusted"
+
+
+def test_totals_that_are_newer_than_their_rows() -> None:
+    """A page that was served before the one in front of it isn't proved by their own totals, if those are newer."""
+    moved, served = threading.Event(), threading.Event()
+    with TicketingApi(sales=list(SALES_25), page_size=3) as upstream:
+
+        def wait(number: int) -> None:
+            if upstream.requests[number - 1].page == 2:
+                assert moved.wait(5)
+
+        def arrive(number: int) -> None:
+            page = upstream.requests[number - 1].page
+            if page == 3 and not moved.is_set():
+                upstream.sales.insert(0, NEW)
+                moved.set()
+                assert served.wait(5)
+            elif page == 2:
+                served.set()
+
+        upstream.statements, upstream.latency_seconds = "rows, total", 0.03
+        upstream.before_statements, upstream.between_statements = wait, arrive
+        reading = read_all(upstream.base_url)
+    assert moved.is_set()
+    assert set(map(str, range(1, 26))) <= set(reading.ids)
+    assert reading.tally.completeness == "proved"
+
+
+def test_a_cursor_that_ends_before_what_has_arrived() -> None:
+    """Behind a cursor a full last page is read until its total stands still: then nothing has been pushed beyond it."""
+    arrivals = [sale(id=2), sale(id=1)]
+    sales = [sale(id=number) for number in range(10, 17)]
+    envelope = ENVELOPES["next_cursor"].declaring("meta.total").sized(3)
+    with TicketingApi(sales=sales, envelope=envelope, order=Order("id")) as upstream:
+
+        def arrive(number: int) -> None:
+            if upstream.requests[number - 1].page == 2 and arrivals:
+                upstream.sales.append(arrivals.pop(0))
+
+        upstream.statements, upstream.between_statements = "total, rows", arrive
+        reading = read_all(upstream.base_url, env=ONE_BY_ONE)
+    assert not arrivals
+    assert {str(number) for number in range(10, 17)} <= set(reading.ids)
+
+
+def test_pages_that_only_bring_what_was_read() -> None:
+    """Where each page that is tried has moved on by as much as has arrived, that isn't the end."""
+    numbers = iter(range(100, 200))
+    with TicketingApi(sales=list(SALES_25[:9]), envelope=ENVELOPES["Content-Range:unknown"].sized(1)) as upstream:
+        upstream.on_page = lambda _: upstream.sales.insert(0, sale(id=next(numbers)))
+        with pytest.raises(IncompleteExtractError, match="pages in a row brought only records that had been read"):
+            read_all(upstream.base_url)
 
 
 def test_what_has_no_id_counts_once() -> None:

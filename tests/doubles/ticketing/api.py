@@ -52,8 +52,9 @@ class TicketingApi:
     `envelope`, `page_size` and `order` hold for both datasets; those in `datasets` can be changed one by one.
     `on_page` runs after each page was taken, and no other page is taken meanwhile: it may change the data. So may
     `between_statements`, which is given a request's number and runs between the two `statements` for its page, while
-    other pages are taken. An error in either, or in the API itself, ends that connection and is raised at the end of
-    the `with`. Each answer has its request's number in a header, REQUEST_ID.
+    other pages are taken, and `before_statements`, which runs before the first of them. An error in any of them, or in
+    the API itself, ends that connection and is raised at the end of the `with`. Each answer has its request's number in
+    a header, REQUEST_ID.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class TicketingApi:
         self.on_page = on_page
         self.statements: Statements = "snapshot"
         self.between_statements: Callable[[int], object] = lambda _: None
+        self.before_statements: Callable[[int], object] = lambda _: None
         self.throttle: Throttle | None = None
         self.latency_seconds = 0.0
         self.gzip = False
@@ -208,25 +210,26 @@ class TicketingApi:
         if self.statements != "total, rows":
             return None
         total = len(dataset.items)
-        self._pause(seen)
+        self._pause(self.between_statements, seen)
         return total
 
-    def _pause(self, seen: RequestSeen) -> None:
-        """What comes between two statements: other requests' statements too."""
+    def _pause(self, what_comes: Callable[[int], object], seen: RequestSeen) -> None:
+        """What comes before a statement: other requests' statements too."""
         self.lock.release()
         try:
-            self.between_statements(seen.number)
+            what_comes(seen.number)
         finally:
             self.lock.acquire()
 
     def _take(self, seen: RequestSeen, dataset: Dataset, fault: Fault | None) -> Page:
+        self._pause(self.before_statements, seen)
         total = self._count_first(seen, dataset)
         rows, asked = self._pager.find(dataset, seen.query, seen.page or 1)
         at = position_with(fault, asked)
         taken = [dict(row) if isinstance(row, dict) else row for row in rows[at.start : at.start + at.limit]]
         token = cursor_after(rows, at.start + len(taken), dataset.order)
         if self.statements == "rows, total":
-            self._pause(seen)
+            self._pause(self.between_statements, seen)
             total = len(dataset.items)
         at = at if total is None else replace(at, total=total)
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
