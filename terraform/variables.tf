@@ -220,7 +220,7 @@ variable "etl_max_reject_ratio" {
 }
 
 variable "etl_max_shrink_ratio" {
-  description = "Share by which the tickets may fall from one run to the next before a run fails."
+  description = "Share by which the tickets or the revenue of the events read may fall before a run fails."
   type        = number
   default     = 0.5
   nullable    = false

@@ -79,9 +79,9 @@ def run_etl_once(settings: Settings | None = None, options: RunOptions | None = 
     run = Run(new_run_id(started_at), started_at, options.trigger)
     with log_context(LogContext(run.run_id, options.trace, options.span_id)), _collector_off():
         log_info("ETL job started", trigger=run.trigger, dry_run=options.dry_run, force=options.force)
-        job = _Job(settings, options, run)
+        report = RunReport(run.run_id, run.trigger, dry_run=options.dry_run, force=options.force)
         try:
-            job.execute()
+            _Job(settings, options, run, report).execute()
         except EtlError as failure:
             failure.run_id = run.run_id
             log_error(
@@ -89,12 +89,12 @@ def run_etl_once(settings: Settings | None = None, options: RunOptions | None = 
                 status="failed",
                 code=failure.code,
                 error=str(failure),
-                duration_seconds=job.report.duration_seconds,
+                duration_seconds=report.duration_seconds,
                 **failure.log_fields,
             )
             raise
-        _log_completed(job.report)
-        return job.report
+        _log_completed(report)
+        return report
 
 
 def new_run_id(now: datetime) -> str:
@@ -105,8 +105,8 @@ def new_run_id(now: datetime) -> str:
 class _Job:
     """One run under way."""
 
-    def __init__(self, settings: Settings, options: RunOptions, run: Run) -> None:
-        self.report = RunReport(run.run_id, run.trigger, dry_run=options.dry_run, force=options.force)
+    def __init__(self, settings: Settings, options: RunOptions, run: Run, report: RunReport) -> None:
+        self.report = report
         self._settings = settings
         self._options = options
         self._run = run

@@ -710,3 +710,12 @@ def test_tables_that_cannot_hold_the_sums_stop_it_before_a_request(
     postgres_server.run(problem.partition(": ")[2], database)
     assert run(env).status == "success"
     assert postgres_server.run("SELECT * FROM daily_ticket_sales ORDER BY 1, 2", database) == rows
+
+
+def test_what_stops_a_run_before_it_connects_is_logged(env: dict[str, str], logged: Logged) -> None:
+    """A setting that is only found wrong when the database is to be reached ends the run as every other failure."""
+    url = "postgresql://etl@db.example.com/etl?sslmode=verify-ca&sslrootcert=/nowhere/ca.pem"
+    error = refused({**env, "DATABASE_URL": url}, "configuration_error")
+    (line,) = logged("ETL job failed")
+    assert (line["code"], line["error"], line["status"]) == (error.code, str(error), "failed")
+    assert error.run_id == line["logging.googleapis.com/labels"]["run_id"]

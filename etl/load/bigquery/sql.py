@@ -219,11 +219,12 @@ def stream_chunks(table: Table, summary: Summary) -> Iterator[list[dict[str, str
     chunk: list[dict[str, str | None]] = []
     size = 0
     for row in table.rows(summary):
-        length = sum(len(value.encode()) for value in row if value is not None)
+        sent = dict(zip(table.names, row, strict=True))
+        length = len(json.dumps(sent))  # as the client writes it: beyond ASCII, a character takes 6 or 12 bytes
         if chunk and (len(chunk) == _STREAM_ROWS or size + length > REQUEST_BYTES):
             yield chunk
             chunk, size = [], 0
-        chunk.append(dict(zip(table.names, row, strict=True)))
+        chunk.append(sent)
         size += length
     if chunk:
         yield chunk
