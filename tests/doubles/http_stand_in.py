@@ -118,6 +118,11 @@ class HttpStandIn:
         """The next `times` requests whose target contains `path` meet this `Fault`."""
         self._faults.extend([Fault(kind, path)] * times)
 
+    def recover(self) -> None:
+        """No further request meets a fault."""
+        with self._lock:
+            self._faults.clear()
+
     def respond(self, request: Request) -> Answer:
         raise NotImplementedError
 

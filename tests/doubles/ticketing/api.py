@@ -6,6 +6,7 @@ As a process: `python -m tests.doubles.ticketing.api --seed 1`, which prints its
 
 import argparse
 import gzip
+import json
 import random
 import signal
 import ssl
@@ -18,8 +19,9 @@ from dataclasses import replace
 from datetime import UTC, date, datetime
 from types import TracebackType
 from typing import Any, Literal, NoReturn, Self
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
+from tests.doubles.ticketing.changes import Changes, changed_order, changed_rows, without_changes
 from tests.doubles.ticketing.cursors import Order, QueryError, cursor_after
 from tests.doubles.ticketing.envelope_table import ENVELOPES
 from tests.doubles.ticketing.envelopes import Envelope, Page, render
@@ -86,6 +88,8 @@ class TicketingApi:
         self.statements: Statements = "snapshot"
         self.between_statements: Callable[[int], object] = lambda _: None
         self.before_statements: Callable[[int], object] = lambda _: None
+        self.changes: Changes | None = None
+        """How questions for changes and for one sale are answered, and the clock; None: there are no such questions."""
         self.throttle: Throttle | None = None
         self.latency_seconds = 0.0
         self.gzip = False
@@ -155,11 +159,16 @@ class TicketingApi:
         number = len(self.requests) + 1
         seen = RequestSeen(number, time.monotonic(), method, target, url.path, query, dict(headers))
         if url.path.startswith(self.prefix):
-            seen.dataset = PATHS.get(url.path.removeprefix(self.prefix).rstrip("/"))
+            path = url.path.removeprefix(self.prefix).rstrip("/")
+            seen.dataset = PATHS.get(path)
+            if seen.dataset is None and self.changes is not None and path.startswith("/ticket-sales/"):
+                seen.record = unquote(path.removeprefix("/ticket-sales/"))
         self.requests.append(seen)
         return seen
 
     def _answer(self, seen: RequestSeen) -> tuple[Answer, Sending]:
+        if seen.record is not None and self.changes is not None and (refusal := self._refusal(seen)) is None:
+            return self._answer_record(seen.record, self.changes), Sending()
         if seen.dataset is None or seen.method != "GET":
             return nest_error(404, f"Cannot {seen.method} {seen.path}"), Sending()
         self._counts[seen.dataset] += 1
@@ -167,12 +176,21 @@ class TicketingApi:
         if refusal is not None:
             return refusal, Sending()
         dataset = self.datasets[seen.dataset]
-        seen.page = self._pager.number(seen.dataset, seen.query, dataset.envelope)
+        seen.page = self._pager.number(seen.dataset, self._paging_query(seen), dataset.envelope)
         fault = self._next_fault(seen.dataset, seen.page)
         seen.fault = None if fault is None else fault.kind
         if fault is not None and fault.kind in INSTEAD:
             return INSTEAD[fault.kind](fault, self._origin(seen) + seen.target), Sending()
         return self._answer_page(seen, dataset, fault)
+
+    def _answer_record(self, sale_id: str, changes: Changes) -> Answer:
+        if changes.record_route == "refused":
+            return nest_error(400, "Validation failed (uuid is expected)")
+        sales = [sale for sale in changes.view(self.sales) if isinstance(sale, dict)]
+        wanted = [sale for sale in sales if (str(sale.get("id")) == sale_id) != (changes.record_route == "another")]
+        if changes.record_route == "none" or not wanted:
+            return nest_error(404, f"Cannot GET /ticket-sales/{sale_id}")
+        return Answer(200, {"Content-Type": "application/json; charset=utf-8"}, json.dumps(wanted[0]).encode())
 
     def _refusal(self, seen: RequestSeen) -> Answer | None:
         if self.token is not None and seen.headers.get("authorization") != f"Bearer {self.token}":
@@ -194,6 +212,8 @@ class TicketingApi:
         page = self._take(seen, dataset, fault)
         body, headers = render(dataset.envelope, page)
         own = {"Content-Type": "application/json; charset=utf-8", REQUEST_ID: str(seen.number)}
+        if self.changes is not None:
+            own["Date"] = self.changes.date()
         answer = Answer(200, {**own, **headers}, body)
         if self.gzip and "gzip" in seen.headers.get("accept-encoding", ""):
             packed = {**answer.headers, "Content-Encoding": "gzip"}
@@ -206,10 +226,15 @@ class TicketingApi:
             self.on_page(PageServed(*asked, items=list(page.items), total=page.total, last=not page.more))
         return answer, sending
 
+    def _path_of_links(self, seen: RequestSeen) -> str:
+        """The path for links, with what else was asked for."""
+        kept = {name: value for name, value in seen.query.items() if name not in self._paging_query(seen)}
+        return f"{seen.path}?{urlencode(kept)}" if kept else seen.path
+
     def _count_first(self, seen: RequestSeen, dataset: Dataset) -> int | None:
         if self.statements != "total, rows":
             return None
-        total = len(dataset.items)
+        total = self._count(seen, dataset)
         self._pause(self.between_statements, seen)
         return total
 
@@ -221,16 +246,41 @@ class TicketingApi:
         finally:
             self.lock.acquire()
 
+    def _paging_query(self, seen: RequestSeen) -> dict[str, str]:
+        """What is left of a query for the pager."""
+        if self.changes is None or seen.dataset != "ticket_sales":
+            return seen.query
+        query = without_changes(seen.query)
+        return query if self.changes.takes_limit else {name: v for name, v in query.items() if name != "limit"}
+
+    def _asked(self, seen: RequestSeen, dataset: Dataset) -> Dataset:
+        """The dataset as a request sees it: what changed since, in the order that it asks for."""
+        if self.changes is None or seen.dataset != "ticket_sales":
+            return dataset
+        changes = self.changes
+        items = changed_rows(changes.view(dataset.items), seen.query, changes)
+        return Dataset(list(items), dataset.envelope, changed_order(seen.query, dataset.order, changes))
+
+    def _count(self, seen: RequestSeen, dataset: Dataset) -> int:
+        counted = len(self._asked(seen, dataset).items)
+        if self.changes is None or seen.dataset != "ticket_sales":
+            return counted
+        filters = {name: v for name, v in seen.query.items() if name not in self._paging_query(seen)}
+        return self.changes.total(json.dumps(filters, sort_keys=True), counted)
+
     def _take(self, seen: RequestSeen, dataset: Dataset, fault: Fault | None) -> Page:
         self._pause(self.before_statements, seen)
         total = self._count_first(seen, dataset)
-        rows, asked = self._pager.find(dataset, seen.query, seen.page or 1)
+        if total is None and self.changes is not None and self.statements == "snapshot":
+            total = self._count(seen, dataset)
+        all_rows, dataset = dataset, self._asked(seen, dataset)
+        rows, asked = self._pager.find(dataset, self._paging_query(seen), seen.page or 1)
         at = position_with(fault, asked)
         taken = [dict(row) if isinstance(row, dict) else row for row in rows[at.start : at.start + at.limit]]
         token = cursor_after(rows, at.start + len(taken), dataset.order)
         if self.statements == "rows, total":
             self._pause(self.between_statements, seen)
-            total = len(dataset.items)
+            total = self._count(seen, all_rows)
         at = at if total is None else replace(at, total=total)
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         page = Page(
@@ -244,7 +294,7 @@ class TicketingApi:
             next_number=at.number + dataset.envelope.first_number,
             next_token=token,
             origin=self._origin(seen),
-            path=seen.path,
+            path=self._path_of_links(seen),
             ask=dataset.envelope.ask,
             unit=dataset.envelope.unit,
             answered_at=now,

@@ -54,7 +54,8 @@ class Page:
         row = self.start + (number - self.number) * self.limit
         value = {"page": str(number), "row": str(row), "token": token}[self.unit]
         query = urlencode({self.ask: value, "limit": self.limit})
-        return f"{self.origin if origin is None else origin}{self.path}?{query}"
+        path = self.path + ("&" if "?" in self.path else "?")
+        return f"{self.origin if origin is None else origin}{path}{query}"
 
 
 Hole = Callable[[Page], Any]

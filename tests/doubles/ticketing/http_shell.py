@@ -137,9 +137,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True  # what the client sent as a body stands unread
 
     def _send(self, answer: Answer, sending: Sending) -> None:
-        self.send_response(answer.status)
-        for name, value in answer.headers.items():
-            self.send_header(name, value)
+        self.send_response_only(answer.status)
+        self.send_header("Server", self.version_string())
+        for name, value in {"Date": self.date_time_string(), **answer.headers}.items():
+            if value:
+                self.send_header(name, value)
         if sending.chunked:
             self.send_header("Transfer-Encoding", "chunked")
         else:

@@ -9,7 +9,8 @@ class RequestSeen:
     """A request, and what it got.
 
     `number` counts from 1 in the order of arrival. `headers` have lower-case names. `at` is monotonic seconds.
-    `dataset` is `events`, `ticket_sales` or None (no such path); `page` the number of the page asked for, also
+    `dataset` is `events`, `ticket_sales` or None (no such path), `record` the id of a sale that is asked for by
+    itself; `page` the number of the page asked for, also
     where pages are asked for by cursor. `status` is None where no status line was sent. `items` are those of the
     page (shallow copies), and None unless a whole page went out, as far as a server can know.
     """
@@ -22,6 +23,7 @@ class RequestSeen:
     query: dict[str, str]
     headers: dict[str, str]
     dataset: str | None = None
+    record: str | None = None
     page: int | None = None
     status: int | None = None
     items: list[Any] | None = None
