@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from itertools import count
+from itertools import chain, count
 from typing import Any, Generic
 from urllib.parse import urlencode
 
@@ -51,11 +51,13 @@ _NO_CONTENT = 204
 
 @dataclass(frozen=True)
 class Dataset(Generic[ItemT]):
-    """One of the upstream's two lists."""
+    """One of the upstream's two lists, the part of it that `query` asks for, or one record of it by itself."""
 
     name: str
     path: str
     item_type: type[ItemT]
+    query: tuple[tuple[str, str], ...] = ()
+    is_record: bool = False
 
 
 EVENTS = Dataset("events", "/events", EventItem)
@@ -88,7 +90,8 @@ class FetchedPage(Generic[ItemT]):
     time. The upstream has taken rows and total between the two, in whichever order. A page that isn't whole ends after
     its last batch. `row` is the row number of its first item, None where it has none: behind a cursor, or on a page
     that isn't whole. `is_again` marks a page that was read before.
-    `asked_size` is how many items were asked for at most, None if that was left to the upstream.
+    `asked_size` is how many items were asked for at most, None if that was left to the upstream. `date` is the
+    answer's header of that name: the upstream's clock.
     """
 
     request: PageRequest
@@ -100,6 +103,7 @@ class FetchedPage(Generic[ItemT]):
     row: int | None = None
     is_again: bool = False
     asked_size: int | None = None
+    date: str | None = None
 
     @cached_property
     def counters(self) -> Counters:
@@ -183,7 +187,7 @@ class Api:
         try:
             response = self._get(dataset, request, tries.number)
             self._check_status(response)
-            page = self._read_page(response, decoder)
+            page = self._read_page(dataset, response, decoder)
         except (AttemptError, BodyError, *NETWORK_ERRORS) as error:
             status_code = getattr(error, "status_code", None) if response is None else response.status_code
             if response is not None:
@@ -192,7 +196,8 @@ class Api:
             raise tries.count(error, self._timeout, status_code) from None
         asked_size = self._settings.nest_api_page_size
         headers = paging_headers(response.headers)
-        fetched = FetchedPage(request, page, str(response.url), headers, began, asked_size=asked_size)
+        date = response.headers.get("Date")
+        fetched = FetchedPage(request, page, str(response.url), headers, began, asked_size=asked_size, date=date)
         if page.is_whole:
             fetched.ended = next(self._moments)
             _log_attempt(dataset, tries.number, response.status_code, page.item_count)
@@ -200,8 +205,12 @@ class Api:
             page.batches = self._stream(fetched, page.batches, response, dataset, tries.number)
         return fetched
 
-    def _read_page(self, response: requests.Response, decoder: ItemDecoder[ItemT]) -> Page[ItemT]:
+    def _read_page(
+        self, dataset: Dataset[ItemT], response: requests.Response, decoder: ItemDecoder[ItemT]
+    ) -> Page[ItemT]:
         chunks = self._chunks(response)
+        if dataset.is_record:
+            chunks = chain((b"[",), chunks, (b"]",))
         if response.status_code == _NO_CONTENT:
             next(chunks, None)  # there is none, and the connection is free again
             return Page(iter(()), is_whole=True)
@@ -246,7 +255,7 @@ class Api:
     def _get(self, dataset: Dataset[Any], request: PageRequest, attempt: int) -> requests.Response:
         """Send the request: with a renewed token after a 401, and along redirects within the origin."""
         url = request.url or self._settings.nest_api_base_url + dataset.path
-        params = {} if request.url else self._params(request)
+        params = {} if request.url else {**dict(dataset.query), **self._params(request)}
         for redirects in range(MAX_REDIRECTS + 1):
             token = self._token.value()
             response = self._send(url, params, token)

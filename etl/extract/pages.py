@@ -59,13 +59,23 @@ class _Unproved(NamedTuple):
     row: int
 
 
+@dataclass(frozen=True)
+class Bookmark:
+    """A page to go on from: the request for it, the items before it, and whether what looks like a total is one."""
+
+    request: PageRequest
+    rows: int = 0
+    has_totals: bool = True
+
+
 class PageStream(Generic[ItemT]):
     """Iterate once. Whoever iterates consumes a page's batches before asking for the next page.
 
-    `waited` is how long the iterating thread has waited for the upstream, in seconds. `refusal` is why the pages can't
-    be taken for all there is, once that is so. Whoever iterates says by `has_news` whether the last page had a record
-    that none before it had. `in_order` asks for a page only once the one before has come. `is_doubtful` looks at the
-    last page, once it has been read: then it is asked for once more, and followed.
+    `bookmark` is the page that was given last. `waited` is how long the iterating thread has waited for the upstream,
+    in seconds. `refusal` is why the pages can't be taken for all there is, once that is so. Whoever iterates says by
+    `has_news` whether the last page had a record that none before it had. `in_order` asks for a page only once the one
+    before has come. `is_doubtful` looks at the last page, once it has been read: then it is asked for once more, and
+    followed. `start` is an earlier stream's `bookmark`: it goes on with that page.
 
     Pages that are under way at once may be served out of their order, and a record that is inserted meanwhile then
     moves another one from a page that hasn't been served to one that has. So what was read that way counts only while
@@ -81,6 +91,7 @@ class PageStream(Generic[ItemT]):
         *,
         in_order: bool = False,
         is_doubtful: Callable[[FetchedPage[ItemT]], bool] = lambda _: False,
+        start: Bookmark | None = None,
     ) -> None:
         self.waited = 0.0
         self.refusal: str | None = None
@@ -91,6 +102,7 @@ class PageStream(Generic[ItemT]):
         self._max_pages = max_pages
         self._in_order = in_order
         self._is_doubtful: Callable[[FetchedPage[ItemT]], bool] = is_doubtful
+        self.bookmark = start or Bookmark(PageRequest())
         self._clock = clock
         self._ahead: deque[tuple[PageRequest, Future[tuple[FetchedPage[ItemT], float]]]] = deque()
         self._links: set[int] = set()
@@ -101,8 +113,8 @@ class PageStream(Generic[ItemT]):
         """When the pages up to each of the last ones had come, and what that one declared."""
         self._unproved: deque[_Unproved] = deque()
         self._calm_from = 0
-        self._rows = 0
-        self._has_totals = True
+        self._rows = self.bookmark.rows
+        self._has_totals = self.bookmark.has_totals
         self._takes_numbers = False
         self._beginnings: list[bytes] = []  # of the first page, and of the last one, where a guess may bring them again
 
@@ -116,7 +128,7 @@ class PageStream(Generic[ItemT]):
     def __iter__(self) -> Iterator[FetchedPage[ItemT]]:
         executor = ThreadPoolExecutor(self._api.concurrency, thread_name_prefix="fetch")
         try:
-            request: PageRequest | None = PageRequest()
+            request: PageRequest | None = self.bookmark.request
             pages_read = 0
             while request is not None and (fetched := self._next(request)) is not None:
                 if (unproved := self._unproved_since(fetched)) is not None:
@@ -129,6 +141,7 @@ class PageStream(Generic[ItemT]):
                     self._fetch_ahead(following.request, fetched, executor)
                 fetched.row = self._rows if _has_row(fetched) else None
                 fetched.is_again = fetched.request.ordinal <= pages_read
+                self.bookmark = Bookmark(fetched.request, self._rows, self._has_totals)
                 yield fetched
                 following = following or self._follow(fetched)
                 begins, self._rows = self._rows, self._rows + fetched.page.item_count

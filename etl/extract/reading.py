@@ -57,7 +57,7 @@ class Extraction:
     def events(self) -> Iterator[EventRecord]:
         """Every event, as often as it is listed. Raises what `_batches` raises."""
         # An event that is listed twice is one event: its last name counts.
-        reading = _Reading(EVENTS.name, read_event, attrgetter("event_id"), keep_repeats=True)
+        reading = Reading(EVENTS.name, read_event, attrgetter("event_id"), keep_repeats=True)
         return chain.from_iterable(self._batches(EVENTS, reading, reading.take))
 
     def sales(self) -> Iterator[TicketSaleRecord]:
@@ -71,11 +71,11 @@ class Extraction:
         columns = self._batches(TICKET_SALES, reading, partial(reading.take_columns, self._columns.read))
         return chain.from_iterable(map(SaleColumns.rows, columns))
 
-    def _reading_of_sales(self) -> _Reading[SaleItem]:
-        return _Reading(TICKET_SALES.name, self._read_sale, attrgetter("sale_id"), needs_unique_ids=not self._force)
+    def _reading_of_sales(self) -> Reading[SaleItem]:
+        return Reading(TICKET_SALES.name, self._read_sale, attrgetter("sale_id"), needs_unique_ids=not self._force)
 
     def _batches(
-        self, dataset: Dataset[ItemT], reading: _Reading[ItemT], take: Callable[[Batch[ItemT]], T]
+        self, dataset: Dataset[ItemT], reading: Reading[ItemT], take: Callable[[Batch[ItemT]], T]
     ) -> Iterator[T]:
         """Raises UpstreamError, and IncompleteExtractError once the pages don't advance or don't add up."""
         before = self.tallies.get(dataset.name)
@@ -101,7 +101,7 @@ class Extraction:
         reading.check(pages.refusal, force=self._force)
 
 
-class _Reading(Generic[ItemT]):
+class Reading(Generic[ItemT]):
     """One reading of a dataset: what is taken from its pages, and whether they add up."""
 
     def __init__(
@@ -133,6 +133,17 @@ class _Reading(Generic[ItemT]):
 
     def take(self, batch: Batch[ItemT]) -> list[Any]:
         """The records of a batch that can be used, and are new (or kept all the same); the tally notes all of them."""
+        records, is_new = self.take_all(batch)
+        if is_new is not None:
+            records = [record for record, new in zip(records, is_new, strict=True) if new or self._keep_repeats]
+        if any(isinstance(record, Rejected) for record in records):
+            records = [record for record in records if not isinstance(record, Rejected)]
+        if records and isinstance(records[0], TicketSaleRecord):
+            self.tally.dates.update(map(attrgetter("date_source"), records))
+        return records
+
+    def take_all(self, batch: Batch[ItemT]) -> tuple[list[Any], list[bool] | None]:
+        """Every item of a batch as a record or Rejected, and whether it is new: None where all are."""
         tally, read = self.tally, self._read
         items = batch.items
         records: list[Any] = [_NOT_AN_OBJECT if item is None else read(item) for item in items]
@@ -143,14 +154,10 @@ class _Reading(Generic[ItemT]):
             _note_rejects(batch, records, is_new, tally)
         if has_rejects or is_new:
             flags = is_new or [True] * len(records)
-            usable = [(r, new) for r, new in zip(records, flags, strict=True) if not isinstance(r, Rejected)]
-            tally.accepted += sum(new for _, new in usable)
-            records = [record for record, new in usable if new or self._keep_repeats]
+            tally.accepted += sum(new and not isinstance(r, Rejected) for r, new in zip(records, flags, strict=True))
         else:
             tally.accepted += len(records)
-        if records and isinstance(records[0], TicketSaleRecord):
-            tally.dates.update(map(attrgetter("date_source"), records))
-        return records
+        return records, is_new
 
     def take_columns(self, read: Callable[[list[Any]], SaleColumns | None], batch: Batch[ItemT]) -> SaleColumns:
         """The same sales as columns; `read` reads the plain ones."""

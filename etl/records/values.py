@@ -89,16 +89,33 @@ def read_day(value: object, zone: tzinfo) -> date | None:
         return None
 
 
+def read_moment(value: object) -> datetime | None:
+    """The moment, in UTC, that an ISO 8601 time (naive: UTC; a bare date: its midnight) or a Unix time stands for.
+
+    None where it is neither. Unix times are told apart as in `read_day`, and cut to microseconds.
+    """
+    try:
+        if isinstance(value, str) and not _NUMBER.fullmatch(value):
+            moment = _iso_moment(value)
+            return None if moment is None else moment.astimezone(UTC)
+        return _unix_moment(value)
+    except OverflowError:
+        return None
+
+
 def _iso_day(text: str, zone: tzinfo) -> date | None:
     if len(text) <= 10 and (day := _bare_day(text)):
         return day
+    moment = _iso_moment(text)
+    return None if moment is None else moment.astimezone(zone).date()
+
+
+def _iso_moment(text: str) -> datetime | None:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
         return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return moment.astimezone(zone).date()
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
 
 
 def _bare_day(text: str) -> date | None:
@@ -109,13 +126,18 @@ def _bare_day(text: str) -> date | None:
 
 
 def _unix_day(value: object, zone: tzinfo) -> date | None:
+    moment = _unix_moment(value)
+    return None if moment is None else moment.astimezone(zone).date()
+
+
+def _unix_moment(value: object) -> datetime | None:
     number = read_number(value)
     if number is None or number.adjusted() > 20:
         return None
     size = number.copy_abs()
     unit = 9 if size >= 10**17 else 6 if size >= 10**14 else 3 if size >= 10**11 else 0
     microseconds = int(number.scaleb(6 - unit, _EXACT).to_integral_value(ROUND_FLOOR, _EXACT))
-    return (_EPOCH + timedelta(microseconds=microseconds)).astimezone(zone).date()
+    return _EPOCH + timedelta(microseconds=microseconds)
 
 
 def is_storable(text: str) -> bool:
