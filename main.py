@@ -28,7 +28,7 @@ from etl.settings import FALSE, TRUE, Settings
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-PARAMETERS = ("dry_run", "force")
+PARAMETERS = ("dry_run", "force", "sweep")
 MAX_BODY_BYTES = 65_536
 BODY_SECONDS = 5.0
 RUNS_SHOWN = 20
@@ -78,12 +78,14 @@ def _run(request: flask.Request) -> flask.Response:
     options = RunOptions(
         dry_run=parameters.get("dry_run", False),
         force=parameters.get("force", False),
+        sweep=parameters.get("sweep", False),
         trigger="scheduler" if request.headers.get("X-CloudScheduler") else "http",
         is_terminating=_is_terminating,
         trace=trace,
         span_id=span_id,
     )
-    return _json(run_etl_once(settings, options).to_json())
+    report = run_etl_once(settings, options)
+    return _json(report.to_json(), 202 if report.status == "reading" else 200)
 
 
 def _health(_: flask.Request) -> flask.Response:

@@ -28,6 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m etl", description="Run the ETL once, as the environment says.")
     parser.add_argument("--dry-run", action="store_true", help="tell what would change, and write nothing")
     parser.add_argument("--force", action="store_true", help="load in spite of the guards")
+    parser.add_argument("--sweep", action="store_true", help="with kept sales: begin a sweep of the whole list")
     chosen = parser.parse_args(arguments)
     stopped = _stop_on_signals()
     bars = _bars()
@@ -38,6 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
         options = RunOptions(
             dry_run=chosen.dry_run,
             force=chosen.force,
+            sweep=chosen.sweep,
             trigger="cli",
             is_terminating=stopped.is_set,
             progress=bars.show if bars is not None else lambda _: None,

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 from zoneinfo import ZoneInfo
 
 from etl.database_url import DatabaseUrl, parse_database_url, refuse_control_characters
@@ -43,6 +43,13 @@ class Settings:
     bq_table_event_summary: str = "event_sales_summary"
     bq_table_daily_sales: str = "daily_ticket_sales"
     bq_write_mode: str = "merge"
+    nest_api_changed_query: str | None = None
+    nest_api_changed_field: str | None = None
+    nest_api_changed_format: str = "iso"
+    etl_sales_store: str = "none"
+    etl_lookback_seconds: float = 3600.0
+    etl_sweep_hours: float = 24.0
+    etl_max_unproved_ratio: float = 0.001
     etl_timezone: ZoneInfo = field(default_factory=lambda: ZoneInfo("UTC"))
     etl_max_reject_ratio: float = 0.05
     etl_max_shrink_ratio: float = 0.5
@@ -124,8 +131,26 @@ def _missing(given: Mapping[str, str]) -> list[str]:
             for name in needed
             if name not in given
         ]
+    problems += _missing_for_kept_sales(given)
     if bigquery and "BQ_PROJECT_ID" not in given:
         problems.append("BQ_PROJECT_ID is missing: BQ_ENABLED=true needs it")
+    return problems
+
+
+def _missing_for_kept_sales(given: Mapping[str, str]) -> list[str]:
+    """What is missing where sales are kept."""
+    problems: list[str] = []
+    if given.get("ETL_SALES_STORE", "none").lower() == "none":
+        return problems
+    if "DATABASE_URL" not in given and "INSTANCE_CONNECTION_NAME" not in given:
+        problems.append(
+            "ETL_SALES_STORE=postgres needs PostgreSQL: write DATABASE_URL, or INSTANCE_CONNECTION_NAME with DB_USER "
+            "and DB_NAME"
+        )
+    if given.get("BQ_WRITE_MODE", "").lower() == "stream":
+        problems.append(
+            "BQ_WRITE_MODE=stream only appends, and kept sales publish what changed: write BQ_WRITE_MODE=merge"
+        )
     return problems
 
 
@@ -240,6 +265,16 @@ def _zone(text: str) -> ZoneInfo:
         raise ValueError(f"is {text!r}: write a name of the IANA time zone database, such as Europe/Berlin") from None
 
 
+def _changed_query(text: str) -> str:
+    names = [name for name, value in parse_qsl(text, keep_blank_values=True) if "{since}" in value]
+    if len(names) != 1 or text.startswith(("?", "&")):
+        raise ValueError(
+            f"is {text!r}: write a query string with one {{since}} in a value, such as updated_after={{since}} or "
+            "filter.updatedAt=$gte:{since}&sortBy=updatedAt:DESC"
+        )
+    return text
+
+
 _bq_name = _matching(r"[A-Za-z0-9_]{1,1024}", "event_sales_summary")
 
 PLATFORM_TIMEOUT = "CLOUD_RUN_TIMEOUT_SECONDS"
@@ -276,6 +311,13 @@ ENVIRONMENT: dict[str, Callable[[str], Any]] = {
     "BQ_TABLE_EVENT_SUMMARY": _bq_name,
     "BQ_TABLE_DAILY_SALES": _bq_name,
     "BQ_WRITE_MODE": _choice("merge", "stream"),
+    "NEST_API_CHANGED_QUERY": _changed_query,
+    "NEST_API_CHANGED_FIELD": _text,
+    "NEST_API_CHANGED_FORMAT": _choice("iso", "unix", "unix_ms"),
+    "ETL_SALES_STORE": _choice("none", "postgres"),
+    "ETL_LOOKBACK_SECONDS": _number(1, 2_592_000, "seconds"),
+    "ETL_SWEEP_HOURS": _number(0, 8_760, "hours"),
+    "ETL_MAX_UNPROVED_RATIO": _number(0, 1, "a share"),
     "ETL_TIMEZONE": _zone,
     "ETL_MAX_REJECT_RATIO": _number(0, 1, "a share"),
     "ETL_MAX_SHRINK_RATIO": _number(0, 1, "a share"),

@@ -2,6 +2,8 @@ locals {
   # Ends the run cleanly, with an answer, before the platform would cut it off.
   etl_deadline_seconds = var.function_timeout_seconds - 30
 
+  keeps_sales = var.etl_sales_store != "none"
+
   # The settings of etl/settings.py; null means: not set.
   function_environment = {
     NEST_API_BASE_URL        = var.nest_api_base_url
@@ -25,6 +27,14 @@ locals {
     BQ_TABLE_EVENT_SUMMARY = var.enable_bigquery ? var.bigquery_table_event_summary : null
     BQ_TABLE_DAILY_SALES   = var.enable_bigquery ? var.bigquery_table_daily_sales : null
     BQ_WRITE_MODE          = var.enable_bigquery ? var.bigquery_write_mode : null
+
+    ETL_SALES_STORE         = var.etl_sales_store
+    NEST_API_CHANGED_QUERY  = local.keeps_sales && var.nest_api_changed_query != "" ? var.nest_api_changed_query : null
+    NEST_API_CHANGED_FIELD  = local.keeps_sales && var.nest_api_changed_field != "" ? var.nest_api_changed_field : null
+    NEST_API_CHANGED_FORMAT = local.keeps_sales ? var.nest_api_changed_format : null
+    ETL_LOOKBACK_SECONDS    = local.keeps_sales ? var.etl_lookback_seconds : null
+    ETL_SWEEP_HOURS         = local.keeps_sales ? var.etl_sweep_hours : null
+    ETL_MAX_UNPROVED_RATIO  = local.keeps_sales ? var.etl_max_unproved_ratio : null
 
     ETL_TIMEZONE         = var.etl_timezone
     ETL_MAX_REJECT_RATIO = var.etl_max_reject_ratio

@@ -195,6 +195,95 @@ variable "nest_api_token_existing_secret" {
 
 # --- The run ---------------------------------------------------------------------------------------
 
+variable "etl_sales_store" {
+  description = "Where sales are kept, so that runs read only what changed: none or postgres (docs/increments.md)."
+  type        = string
+  default     = "none"
+  nullable    = false
+
+  validation {
+    condition     = contains(["none", "postgres"], var.etl_sales_store)
+    error_message = "etl_sales_store is ${var.etl_sales_store}: write none or postgres."
+  }
+
+  validation {
+    condition     = var.etl_sales_store == "none" || !var.enable_bigquery || var.bigquery_write_mode == "merge"
+    error_message = "etl_sales_store is ${var.etl_sales_store}, and bigquery_write_mode is ${var.bigquery_write_mode}: kept sales need merge."
+  }
+}
+
+variable "nest_api_changed_query" {
+  description = "With kept sales: query string that asks /ticket-sales for what changed, with {since} in a value; empty: runs read the whole list in slices."
+  type        = string
+  default     = ""
+  nullable    = false
+
+  validation {
+    condition     = var.nest_api_changed_query == "" || length(split("{since}", var.nest_api_changed_query)) == 2
+    error_message = "nest_api_changed_query is ${var.nest_api_changed_query}: write a query string with one {since}, such as updated_after={since}."
+  }
+}
+
+variable "nest_api_changed_field" {
+  description = "With kept sales: key of a sale's time of change; empty: updatedAt, updated_at, modifiedAt or modified_at."
+  type        = string
+  default     = ""
+  nullable    = false
+
+  validation {
+    condition     = trimspace(var.nest_api_changed_field) == var.nest_api_changed_field
+    error_message = "nest_api_changed_field is '${var.nest_api_changed_field}': write the key without blanks around it."
+  }
+}
+
+variable "nest_api_changed_format" {
+  description = "With kept sales: how {since} is written: iso, unix or unix_ms."
+  type        = string
+  default     = "iso"
+  nullable    = false
+
+  validation {
+    condition     = contains(["iso", "unix", "unix_ms"], var.nest_api_changed_format)
+    error_message = "nest_api_changed_format is ${var.nest_api_changed_format}: write iso, unix or unix_ms."
+  }
+}
+
+variable "etl_lookback_seconds" {
+  description = "With kept sales: seconds by which an increment begins before the last one. Longer than the upstream's longest write transaction, its replicas' lag and the clocks' difference together."
+  type        = number
+  default     = 3600
+  nullable    = false
+
+  validation {
+    condition     = var.etl_lookback_seconds >= 1 && var.etl_lookback_seconds <= 2592000
+    error_message = "etl_lookback_seconds is ${var.etl_lookback_seconds}: write seconds from 1 to 2592000."
+  }
+}
+
+variable "etl_sweep_hours" {
+  description = "With kept sales: hours from the end of a sweep of the whole list to the next one; 0: each run sweeps."
+  type        = number
+  default     = 24
+  nullable    = false
+
+  validation {
+    condition     = var.etl_sweep_hours >= 0 && var.etl_sweep_hours <= 8760
+    error_message = "etl_sweep_hours is ${var.etl_sweep_hours}: write hours from 0 to 8760."
+  }
+}
+
+variable "etl_max_unproved_ratio" {
+  description = "With kept sales: share of them that may be gone upstream, until the next sweep shows which, and be published all the same."
+  type        = number
+  default     = 0.001
+  nullable    = false
+
+  validation {
+    condition     = var.etl_max_unproved_ratio >= 0 && var.etl_max_unproved_ratio <= 1
+    error_message = "etl_max_unproved_ratio is ${var.etl_max_unproved_ratio}: write a share from 0 to 1."
+  }
+}
+
 variable "etl_timezone" {
   description = "Time zone in which a sale's day is counted."
   type        = string

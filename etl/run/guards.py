@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Any, Protocol
 
 from etl.errors import SchemaDriftError, SuspiciousExtractError, TooManyRejectsError
 from etl.extract.items import KEYS_SHOWN, shown_keys
@@ -14,7 +14,7 @@ from etl.extract.tally import Tally
 from etl.load.store import STORE_NAMES, StoredTickets
 from etl.records.fields import CANDIDATES, UNREADABLE, EventItem, SaleItem
 from etl.records.values import from_nano
-from etl.transform.fold import Summary
+from etl.transform.fold import Days
 
 OVERRIDE = "If that is right, run once with force=true."
 TRIFLE = 10
@@ -119,8 +119,24 @@ def _lost(tally: Tally, found_before: Mapping[str, FieldFound]) -> dict[str, Fie
     }
 
 
+class Totals(Protocol):
+    """What is to be published, as far as a guard looks at it: a Summary, or the sums of all kept sales."""
+
+    @property
+    def total_tickets(self) -> int:
+        """Tickets of all events."""
+
+    @property
+    def total_revenue(self) -> Decimal:
+        """Revenue of all events."""
+
+    @property
+    def groups(self) -> Callable[[], Iterator[tuple[str, Days]]]:
+        """Gives each event's days."""
+
+
 def check_shrink(
-    summary: Summary,
+    summary: Totals,
     tallies: Mapping[str, Tally],
     held: Mapping[str, StoredTickets],
     max_ratio: float,
@@ -144,7 +160,7 @@ def check_shrink(
 
 
 def _suspicious(
-    what: str, summary: Summary, database: str, stored: StoredTickets, tickets: int
+    what: str, summary: Totals, database: str, stored: StoredTickets, tickets: int
 ) -> SuspiciousExtractError:
     return SuspiciousExtractError(
         f"{what}. Look at the upstream. {OVERRIDE}",
@@ -156,7 +172,7 @@ def _suspicious(
     )
 
 
-def _fall(summary: Summary, stored: StoredTickets, max_ratio: float) -> str | None:
+def _fall(summary: Totals, stored: StoredTickets, max_ratio: float) -> str | None:
     """In words, what of the events in scope falls by too large a share, and by more than a trifle."""
     tickets, revenue = stored.in_scope, stored.revenue
     new_tickets, new_revenue = summary.total_tickets, summary.total_revenue
@@ -181,13 +197,13 @@ def _share(before: Decimal | int, now: Decimal | int, turnover: Decimal | int = 
     return float(Decimal(before - now) / Decimal(max(before, turnover)))
 
 
-def _tickets_unpaid(summary: Summary, stored: StoredTickets) -> float:
+def _tickets_unpaid(summary: Totals, stored: StoredTickets) -> float:
     """To how many tickets, at the average price, a fall in revenue comes, besides those that are gone themselves."""
     lost = min(_share(stored.revenue, summary.total_revenue), 1.0)
     return stored.in_scope * lost - max(stored.in_scope - summary.total_tickets, 0)
 
 
-def _sold(summary: Summary) -> tuple[int, Decimal]:
+def _sold(summary: Totals) -> tuple[int, Decimal]:
     """Tickets and revenue of an event's days on which more was sold than refunded."""
     days = [(tickets, nano) for _, days in summary.groups() for _, tickets, nano in days]
     return sum(max(tickets, 0) for tickets, _ in days), from_nano(sum(max(nano, 0) for _, nano in days))

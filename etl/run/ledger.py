@@ -17,9 +17,9 @@ from etl.errors import AlreadyRunningError
 from etl.extract.items import CUT
 from etl.extract.tally import MAX_REJECTS_KEPT, RejectedItem
 from etl.load.postgres.database import sqlstate_of, storable, transaction
+from etl.load.postgres.upgrade import upgrade
 from etl.run.ledger_tables import DIGEST, JOB_COUNTS, LEASE, REJECTED_RECORDS, RUNS, metadata
 from etl.run.retention import forget
-from etl.run.upgrade import upgrade
 
 LEASE_SECONDS = 90
 RENEW_SECONDS = 20
@@ -31,7 +31,7 @@ FieldsFound = dict[str, dict[str, Any]]
 
 @dataclass
 class Run:
-    """A row of `etl_runs`. Times are in UTC; `status` is `running`, `success` or `failed`."""
+    """A row of `etl_runs`. Times are in UTC; `status` is `running`, `success`, `reading` or `failed`."""
 
     run_id: str
     started_at: datetime
@@ -70,6 +70,9 @@ class Ledger(Protocol):
 
     def renew(self, deadline: Deadline) -> None:
         """Hold the lease for another 90 s. Raises AlreadyRunningError where another run has taken it over."""
+
+    def hold(self, connection: sa.Connection) -> None:
+        """Last in a transaction that writes no run's row: raise unless the lease is still this run's."""
 
     def seal(self, connection: sa.Connection, run: Run) -> None:
         """Last in the transaction of a load: write the run's row, and raise unless the lease is still this run's."""
@@ -151,12 +154,15 @@ class PostgresLedger:
             if renewed.rowcount == 0:
                 raise self._lost()
 
-    def seal(self, connection: sa.Connection, run: Run) -> None:
-        # At the end of the load, as a newer runner waits for this row: the load is then either committed, or none.
+    def hold(self, connection: sa.Connection) -> None:
+        # At the end of the transaction, as a newer runner waits for this row: it is then either committed, or none.
         # The lease comes before the run's row everywhere, so that no two of these wait for each other.
         held = connection.execute(sa.select(LEASE.c.fence).where(*self._is_mine()).with_for_update()).first()
         if held is None:
             raise self._lost()
+
+    def seal(self, connection: sa.Connection, run: Run) -> None:
+        self.hold(connection)
         self._write(connection, run)
 
     def finish(self, run: Run, rejects: Sequence[RejectedItem], deadline: Deadline) -> None:
@@ -328,6 +334,9 @@ class MemoryLedger:
 
     def renew(self, deadline: Deadline) -> None:
         """Nothing to renew: the lease ends with the process."""
+
+    def hold(self, connection: sa.Connection) -> None:
+        """There is no PostgreSQL to hold it in."""
 
     def seal(self, connection: sa.Connection, run: Run) -> None:
         """Never asked: without PostgreSQL there is no such transaction."""

@@ -6,6 +6,8 @@ from etl.run.ledger import Run, RunTotals
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 STATUSES = ("success", "failed")
+KEPT_STATUS = "reading"
+"""How runs end besides where sales are kept."""
 _GAUGES: tuple[tuple[str, str], ...] = (
     ("etl_last_run_duration_seconds", "How long the last run took."),
     ("etl_last_run_event_summary_rows", "Rows of event_sales_summary in the last run."),
@@ -24,7 +26,8 @@ def format_metrics(totals: RunTotals) -> str:
     class Jobs:
         def collect(self) -> list[CounterMetricFamily]:
             jobs = CounterMetricFamily("etl_jobs", "Runs by how they ended.", labels=["status"])
-            for status in STATUSES:
+            kept = [KEPT_STATUS] if KEPT_STATUS in totals.by_status else []
+            for status in (*STATUSES, *kept):
                 jobs.add_metric([status], totals.by_status.get(status, 0))
             return [jobs]
 

@@ -7,13 +7,14 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
+import sqlalchemy as sa
 from tenacity import Retrying, retry_if_exception, wait_exponential
 
 from etl.deadline import Deadline
@@ -45,6 +46,10 @@ from etl.run.report import RunReport
 from etl.settings import Settings, read_token
 from etl.transform.fold import Summary, fold_events, fold_sales, summarise
 
+if TYPE_CHECKING:
+    from etl.sales.postgres import PostgresSales
+    from etl.sales.state import SalesState
+
 T = TypeVar("T")
 RECORDING_SECONDS = 15.0
 """How long the ledger may take to note how a run ended; less where the run's own time is up."""
@@ -56,15 +61,21 @@ _LOAD_FAILED = {"postgres": "Postgres load failed", "bigquery": "BigQuery load f
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How one run is to go. `trigger` says for the ledger who asked for it."""
+    """How one run is to go. `trigger` says for the ledger who asked for it.
+
+    `now` is the clock, in UTC, and `start_deadline` makes the run's deadline of its seconds.
+    """
 
     dry_run: bool = False
     force: bool = False
+    sweep: bool = False
     trigger: str = "python"
     progress: Progress = lambda _: None
     is_terminating: Callable[[], bool] = lambda: False
     trace: str | None = None
     span_id: str | None = None
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    start_deadline: Callable[[float], Deadline] = Deadline
 
 
 def run_etl_once(settings: Settings | None = None, options: RunOptions | None = None) -> RunReport:
@@ -75,7 +86,7 @@ def run_etl_once(settings: Settings | None = None, options: RunOptions | None = 
     """
     settings = settings or Settings.from_env(os.environ)
     options = options or RunOptions()
-    started_at = datetime.now(UTC)
+    started_at = options.now()
     run = Run(new_run_id(started_at), started_at, options.trigger)
     with log_context(LogContext(run.run_id, options.trace, options.span_id)), _collector_off():
         log_info("ETL job started", trigger=run.trigger, dry_run=options.dry_run, force=options.force)
@@ -111,10 +122,11 @@ class _Job:
         self._options = options
         self._run = run
         self._started = time.perf_counter()
-        self._deadline = Deadline(settings.etl_deadline_seconds)
+        self._deadline = options.start_deadline(settings.etl_deadline_seconds)
         self._engine = engine_for(settings) if settings.uses_postgres else None
         self._ledger: Ledger = ledger_for(self._engine)
         self._extraction: Extraction | None = None
+        self._overridden = False
         self._silent: dict[str, LoadResult] = {}
         """Stores that didn't say what they hold."""
 
@@ -143,7 +155,7 @@ class _Job:
             if not self._options.dry_run and self._record_failure(failure):
                 self._forget()
             raise failure from None
-        self._run.status = "success"
+        self._run.status = "reading" if self.report.status == "reading" else "success"
         if self._record(self._run):
             self._forget()
 
@@ -160,18 +172,151 @@ class _Job:
     def _work(self) -> None:
         if self._engine is not None:
             check_tables(self._engine, self._deadline)
-        summary = self._gather()
-        self._guard(summary)
-        self._load(summary)
-        self.report.status = "dry_run" if self._options.dry_run else "success"
+        if self._settings.etl_sales_store == "none":
+            summary = self._gather()
+            self._guard(summary)
+            self._load(summary)
+            self.report.status = "dry_run" if self._options.dry_run else "success"
+        else:
+            self._keep()
         self.report.duration_seconds = self._seconds()
 
-    def _gather(self) -> Summary:
-        """Read both datasets and fold them."""
-        settings = self._settings
-        api = Api(settings, _token(settings, self._deadline), self._deadline)
+    def _keep(self) -> None:
+        """The same with kept sales: read what there is time for, and publish what is pending."""
+        from etl.extract.sale_pages import SalePages
+        from etl.sales.postgres import PostgresSales
+        from etl.sales.run import SalesRun
+
+        settings, options, engine = self._settings, self._options, self._engine
+        if engine is None:
+            raise ConfigurationError("ETL_SALES_STORE=postgres needs PostgreSQL: write DATABASE_URL")
+        api = self._open_api()
+        extraction = self._open_extraction(api)
+        store = PostgresSales(engine, self._deadline, self._ledger.hold, dry_run=options.dry_run)
+        found_before = self._found_before()
+
+        def judge(tally: Tally) -> None:
+            # Each page is judged before it is kept: what one of them is let pass for goes for the others.
+            if not (options.force and self._overridden):
+                self._let_speak(partial(check_schema, tally, found_before["ticket_sales"]))
+
         zone = settings.etl_timezone
-        self._extraction = extraction = extract_events_and_sales(
+        today = self._run.started_at.astimezone(zone).date()
+        run = SalesRun(
+            settings,
+            store,
+            SalePages(
+                api,
+                today,
+                zone,
+                settings.nest_api_max_pages,
+                change_key=settings.nest_api_changed_field,
+                force=options.force,
+            ),
+            self._deadline,
+            options.now,
+            judge=judge,
+            show=options.progress,
+            force=options.force,
+            sweep=options.sweep,
+            dry_run=options.dry_run,
+        )
+        try:
+            try:
+                with self._stage("extract"):
+                    names = self._read_steadily(lambda: fold_events(extraction.events()))
+                    self._let_speak(partial(check_schema, self._tallies["events"], found_before["events"]))
+                    self._let_speak(partial(check_rejects, self._tallies["events"], settings.etl_max_reject_ratio))
+                    state, is_fit = run.read(names)
+            finally:
+                extraction.tallies["ticket_sales"] = run.tally
+                self.report.add_tallies(extraction.tallies)
+                self.report.kept_sales = run.report
+                self._note_counts()
+            self._keep_fields_found(found_before)
+            self.report.add_kept(state, run.report)
+            self._note_counts()
+            if is_fit:
+                self._guard_kept(state, store)
+                self._publish(state, store)
+            if not options.dry_run:
+                self.report.status = "success" if is_fit else "reading"
+            else:
+                self.report.status = "dry_run"
+        finally:
+            store.close()
+            api.close()
+
+    def _guard_kept(self, state: SalesState, store: PostgresSales) -> None:
+        """Judge all kept sales against what the stores hold."""
+        from etl.run.kept_sales import kept_tally, kept_totals
+
+        settings, tallies = self._settings, self._tallies
+        sales = kept_tally(state, store, tallies["ticket_sales"], settings.etl_max_reject_ratio)
+        self._let_speak(partial(check_rejects, sales, settings.etl_max_reject_ratio))
+        held = self._ask_stores(store.events())
+        judged = {"events": tallies["events"], "ticket_sales": sales}
+        self._let_speak(
+            lambda: check_shrink(
+                kept_totals(state, store),
+                judged,
+                held,
+                settings.etl_max_shrink_ratio,
+                empty_before=self._empty_before(),
+            )
+        )
+
+    def _publish(self, state: SalesState, store: PostgresSales) -> None:
+        """Bring each store to what the kept sales say, the sales' own first."""
+        from etl.run.kept_sales import OWN_STORE, Publication
+
+        def seal(connection: sa.Connection) -> None:
+            self.report.event_summary_count, self.report.daily_sales_count = store.published_rows(connection)
+            self._note_counts()
+            if not self._options.dry_run:
+                self._ledger.seal(connection, replace(self._run, postgres_status="success"))
+
+        publication = Publication(store, state, self._run.started_at, seal, dry_run=self._options.dry_run)
+        loads: dict[str, Callable[[], LoadResult]] = {OWN_STORE: publication.publish_own}
+        if self._settings.uses_bigquery:
+            loads["bigquery"] = lambda: publication.publish_other("bigquery", self._load_bigquery)
+        self._load_stores(loads)
+        if self._options.dry_run:
+            return
+        log_info(
+            "ETL published",
+            completeness=self.report.completeness.get("ticket_sales"),
+            stores={name: result.status for name, result in self.report.stores.items()},
+            kept=state.counts.kept,
+        )
+
+    def _found_before(self) -> dict[str, dict[str, FieldFound]]:
+        """By dataset, the fields that the last success found."""
+        before = self._ledger.totals(self._deadline).last_success
+        kept = before.fields_found if before else {}
+        return {
+            name: {field: FieldFound.from_json(value) for field, value in kept.get(name, {}).items()}
+            for name in ("events", "ticket_sales")
+        }
+
+    def _keep_fields_found(self, found_before: Mapping[str, Mapping[str, FieldFound]]) -> None:
+        for name, tally in self._tallies.items():
+            found_now = fields_to_keep(tally, found_before[name])
+            self._run.fields_found[name] = {field: asdict(found) for field, found in found_now.items()}
+
+    def _empty_before(self) -> list[str]:
+        """The datasets in which there was nothing at the last success."""
+        before = self._ledger.totals(self._deadline).last_success
+        counts = {"events": before.events_count, "ticket_sales": before.sales_count} if before else {}
+        return [name for name, count in counts.items() if count == 0]
+
+    def _open_api(self) -> Api:
+        return Api(self._settings, _token(self._settings, self._deadline), self._deadline)
+
+    def _open_extraction(self, api: Api) -> Extraction:
+        settings = self._settings
+        zone = settings.etl_timezone
+        self._extraction = extract_events_and_sales(
             api,
             self._run.started_at.astimezone(zone).date(),
             zone,
@@ -179,6 +324,12 @@ class _Job:
             force=self._options.force,
             progress=self._options.progress,
         )
+        return self._extraction
+
+    def _gather(self) -> Summary:
+        """Read both datasets and fold them."""
+        api = self._open_api()
+        extraction = self._open_extraction(api)
         try:
             with self._stage("extract"):
                 names = self._read_steadily(lambda: fold_events(extraction.events()))
@@ -220,19 +371,15 @@ class _Job:
     def _guard(self, summary: Summary) -> None:
         """Let every guard speak."""
         settings, tallies = self._settings, self._tallies
-        before = self._ledger.totals(self._deadline).last_success
-        kept = before.fields_found if before else {}
+        found_before = self._found_before()
+        self._keep_fields_found(found_before)
         for name, tally in tallies.items():
-            found_before = {field: FieldFound.from_json(value) for field, value in kept.get(name, {}).items()}
-            found_now = fields_to_keep(tally, found_before)
-            self._run.fields_found[name] = {field: asdict(found) for field, found in found_now.items()}
             # A field that is gone is the cause, and the rejects that it makes the effect.
-            self._let_speak(partial(check_schema, tally, found_before))
+            self._let_speak(partial(check_schema, tally, found_before[name]))
         for tally in tallies.values():
             self._let_speak(partial(check_rejects, tally, settings.etl_max_reject_ratio))
         held = self._ask_stores(summary.scope)
-        counts = {"events": before.events_count, "ticket_sales": before.sales_count} if before else {}
-        empty_before = [name for name, count in counts.items() if count == 0]
+        empty_before = self._empty_before()
         self._let_speak(
             lambda: check_shrink(summary, tallies, held, settings.etl_max_shrink_ratio, empty_before=empty_before)
         )
@@ -244,6 +391,7 @@ class _Job:
         except EtlError as error:
             if not self._options.force:
                 raise
+            self._overridden = True
             log_warning("ETL guard overridden", code=error.code, error=str(error))
 
     def _ask_stores(self, scope: tuple[str, ...]) -> dict[str, StoredTickets]:
@@ -273,8 +421,11 @@ class _Job:
         return questions
 
     def _load(self, summary: Summary) -> None:
+        self._load_stores(self._loaders(summary))
+
+    def _load_stores(self, loaders: Mapping[str, Callable[[], LoadResult]]) -> None:
         """Load each store, whatever becomes of the other."""
-        for name, load in self._loaders(summary).items():
+        for name, load in loaders.items():
             with self._stage(f"load_{name}"):
                 self.report.stores[name] = result = self._silent.get(name) or _load_store(name, load)
             if not self._options.dry_run:
@@ -304,17 +455,20 @@ class _Job:
                 before_commit=lambda connection, _: self._ledger.seal(connection, sealed),
             )
         if self._settings.uses_bigquery:
-            from etl.load.bigquery.load import load_bigquery
-
-            loaders["bigquery"] = lambda: load_bigquery(
-                summary,
-                self._settings,
-                self._deadline,
-                self._run.run_id,
-                dry_run=dry_run,
-                before_write=lambda: self._ledger.renew(self._deadline),
-            )
+            loaders["bigquery"] = lambda: self._load_bigquery(summary)
         return loaders
+
+    def _load_bigquery(self, summary: Summary) -> LoadResult:
+        from etl.load.bigquery.load import load_bigquery
+
+        return load_bigquery(
+            summary,
+            self._settings,
+            self._deadline,
+            self._run.run_id,
+            dry_run=self._options.dry_run,
+            before_write=lambda: self._ledger.renew(self._deadline),
+        )
 
     def _log_loaded(self, result: LoadResult) -> None:
         if result.status == "failed":
@@ -350,7 +504,7 @@ class _Job:
         """
         ended = replace(
             run,
-            finished_at=datetime.now(UTC),
+            finished_at=self._options.now(),
             duration_seconds=self.report.duration_seconds or self._seconds(),
         )
         rejects = [reject for tally in self._tallies.values() for reject in tally.rejects]

@@ -8,12 +8,16 @@ from typing import Any
 from etl.extract.tally import Tally
 from etl.load.store import LoadResult
 from etl.run.guards import fields_not_found
+from etl.sales.report import SalesReport
+from etl.sales.state import SalesState
 from etl.transform.fold import Summary
 
 
 @dataclass
 class RunReport:
-    """A run. Counts are of distinct records; times are in seconds; `status` is `success`, `dry_run` or `failed`."""
+    """A run. Counts are of distinct records; times are in seconds; `status` is `success`, `dry_run`, `reading` or
+    `failed`: with kept sales a run that could publish nothing yet is `reading`.
+    """
 
     run_id: str
     trigger: str
@@ -35,6 +39,7 @@ class RunReport:
     fields_not_found: dict[str, list[str]] = field(default_factory=dict)
     stages: dict[str, float] = field(default_factory=dict)
     stores: dict[str, LoadResult] = field(default_factory=dict)
+    kept_sales: SalesReport | None = None
 
     def add_tallies(self, tallies: dict[str, Tally]) -> None:
         """What was read."""
@@ -55,6 +60,18 @@ class RunReport:
         self.total_tickets = summary.total_tickets
         self.total_revenue = f"{summary.total_revenue:f}"
 
+    def add_kept(self, state: SalesState, kept: SalesReport) -> None:
+        """The counts of all kept sales, in the place of those that were read."""
+        counts = state.counts
+        self.sales_count = counts.kept - counts.rejected
+        self.undated_count = counts.undated
+        self.rejected_count += counts.rejected - sum(self.rejected.get("ticket_sales", {}).values())
+        self.total_tickets, self.total_revenue = counts.tickets, f"{counts.revenue:f}"
+        self.completeness["ticket_sales"] = kept.completeness or "reading"
+
     def to_json(self) -> dict[str, Any]:
-        """As JSON values, but for Decimals, which go as text."""
-        return asdict(self)
+        """As JSON values, but for Decimals, which go as text. Without `kept_sales` where none are kept."""
+        values = asdict(self)
+        if self.kept_sales is None:
+            del values["kept_sales"]
+        return values

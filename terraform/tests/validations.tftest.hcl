@@ -31,6 +31,12 @@ run "what_is_wrong_by_itself" {
     nest_api_token_source              = "vault"
     nest_api_token_write_version       = 0
     nest_api_token_read_version        = "newest"
+    nest_api_changed_query             = "updated_after="
+    nest_api_changed_field             = " updatedAt"
+    nest_api_changed_format            = "rfc"
+    etl_lookback_seconds               = 0
+    etl_sweep_hours                    = -1
+    etl_max_unproved_ratio             = 2
     etl_timezone                       = "GMT+1"
     etl_max_reject_ratio               = 5
     etl_max_shrink_ratio               = -0.1
@@ -68,6 +74,8 @@ run "what_is_wrong_by_itself" {
     var.project_id, var.region, var.prefix, var.labels,
     var.nest_api_page_size, var.nest_api_concurrency, var.nest_api_max_pages, var.nest_api_timeout_seconds, var.nest_api_link_origins,
     var.nest_api_token_source, var.nest_api_token_write_version, var.nest_api_token_read_version,
+    var.nest_api_changed_query, var.nest_api_changed_field, var.nest_api_changed_format,
+    var.etl_lookback_seconds, var.etl_sweep_hours, var.etl_max_unproved_ratio,
     var.etl_timezone, var.etl_max_reject_ratio, var.etl_max_shrink_ratio, var.etl_retention_days, var.log_level,
     var.function_memory, var.function_cpu, var.function_ingress, var.invokers, var.source_retention_days,
     var.etl_cron, var.scheduler_time_zone, var.scheduler_attempt_deadline_seconds, var.scheduler_retry_count,
@@ -96,12 +104,13 @@ run "what_is_wrong_beside_others" {
     database_ip_type               = "PSC" # of an instance made here
     subnetwork_cidr                = "10.8.0.7/26"
     bigquery_table_daily_sales     = "daily sales"
+    etl_sales_store                = "mysql"
   }
 
   expect_failures = [
     var.region, var.prefix, var.nest_api_base_url, var.nest_api_token, var.nest_api_token_existing_secret, var.function_timeout_seconds,
     var.function_concurrency, var.invokers, var.etl_interval_minutes, var.etl_cron_longest_gap_minutes, var.database_tier,
-    var.database_ip_type, var.subnetwork_cidr, var.bigquery_table_daily_sales,
+    var.database_ip_type, var.subnetwork_cidr, var.bigquery_table_daily_sales, var.etl_sales_store,
   ]
 }
 
@@ -119,11 +128,14 @@ run "what_does_not_fit_together" {
     etl_interval_minutes               = 90
     existing_instance_connection_name  = "shared-sql:europe-west1:main" # without its network, and with cloudsqlsuperuser
     bigquery_table_daily_sales         = "event_sales_summary"
+    bigquery_write_mode                = "stream"
+    etl_sales_store                    = "postgres" # whose sums replace what is there
   }
 
   expect_failures = [
     var.nest_api_base_url, var.nest_api_token, var.function_timeout_seconds, var.function_concurrency, var.invokers,
     var.etl_interval_minutes, var.existing_network, var.database_roles, var.bigquery_table_daily_sales,
+    var.etl_sales_store,
   ]
 }
 

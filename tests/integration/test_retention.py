@@ -8,9 +8,9 @@ import pytest
 from etl.deadline import Deadline
 from etl.errors import StoreUnavailableError
 from etl.load.postgres.database import transaction
+from etl.load.postgres.upgrade import upgrade
 from etl.run.ledger_tables import metadata
 from etl.run.retention import MAX_ROWS, forget
-from etl.run.upgrade import upgrade
 from tests.support.earlier_ledger import reject_row, run_row
 from tests.support.summaries import PostgresStore
 from tests.support.upstream import json_logs, logged

@@ -11,9 +11,9 @@ from etl.deadline import Deadline
 from etl.errors import AlreadyRunningError, StoreUnavailableError
 from etl.extract.tally import RejectedItem
 from etl.load.postgres.database import transaction
+from etl.load.postgres.upgrade import upgrade
 from etl.run.ledger import PostgresLedger, Run
 from etl.run.ledger_tables import metadata
-from etl.run.upgrade import upgrade
 from tests.doubles.postgres import EmbeddedPostgres
 from tests.support import earlier_ledger
 from tests.support.earlier_ledger import reject_row, run_row

@@ -142,6 +142,16 @@ VARIABLES: dict[str, tuple[list[tuple[str, Any]], list[str]]] = {
     "BQ_TABLE_EVENT_SUMMARY": (NAMES, BAD_NAMES),
     "BQ_TABLE_DAILY_SALES": (NAMES, BAD_NAMES),
     "BQ_WRITE_MODE": ([("merge",) * 2, ("STREAM", "stream")], ["append", "streaming"]),
+    "NEST_API_CHANGED_QUERY": (
+        [(query,) * 2 for query in ("updated_after={since}", "filter=updatedAt||$gte||{since}&sort=updatedAt,DESC")],
+        ["updated_after=", "{since}=x", "?since={since}", "a={since}&b={since}"],
+    ),
+    "NEST_API_CHANGED_FIELD": ([("lastModified",) * 2], ["a\nb"]),
+    "NEST_API_CHANGED_FORMAT": ([("ISO", "iso"), ("unix_ms",) * 2], ["rfc", "seconds"]),
+    "ETL_SALES_STORE": ([("none",) * 2, ("Postgres", "postgres")], ["mysql", "bigquery", "true"]),
+    "ETL_LOOKBACK_SECONDS": ([("1", 1.0), ("3600", 3600.0)], ["0", "an hour", "-1", "2592001"]),
+    "ETL_SWEEP_HOURS": ([("0", 0.0), ("6.5", 6.5)], ["-1", "daily", "8761"]),
+    "ETL_MAX_UNPROVED_RATIO": ([("0", 0.0), ("0.001", 0.001)], ["2", "few"]),
     "ETL_TIMEZONE": (
         [("Europe/Berlin", ZoneInfo("Europe/Berlin")), ("UTC", ZoneInfo("UTC"))],
         ["Mars/Olympus", "Europe", "../UTC", "/etc/localtime", "UTC+1", "a\0b"],

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from decimal import Decimal
-from functools import lru_cache
-from itertools import islice
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,15 +14,14 @@ from pg8000.exceptions import Error as DriverError
 from sqlalchemy.dialects import postgresql
 
 from etl.deadline import Deadline
-from etl.errors import ConfigurationError, EtlError, StoreUnavailableError
+from etl.errors import ConfigurationError, StoreUnavailableError
 from etl.load.postgres.database import explain, sqlstate_of, transaction
+from etl.load.postgres.staging import copy_rows
 from etl.load.store import MAX_EXAMPLES, LoadResult, ScopeTotals, StoredTickets, TableChanges, example, expected_totals
 from etl.logs import log_warning
 from etl.transform.fold import Summary
 from etl.transform.tables import AMOUNT_DECIMALS, EVENT_SALES_SUMMARY, TABLES, Column, ColumnType, Table
 
-_CHUNK_ROWS = 500
-"""Some 20 KiB of daily rows; 5 MB where each event's name is as long as it may be."""
 _UNTRANSLATABLE = "22P05"
 _CREATE_LOCK = 0x7665726974  # "verit": two first runs at once must not both create the tables
 _TYPES: dict[ColumnType, sa.types.TypeEngine[Any]] = {
@@ -67,7 +64,12 @@ def create_tables(connection: sa.Connection, tables: sa.MetaData) -> None:
 def check_tables(engine: sa.Engine, deadline: Deadline) -> None:
     """Raise ConfigurationError where a table that is there already can't hold a Summary."""
     with transaction(engine, deadline) as connection:
-        _check_types(_column_types(connection))
+        check_columns(connection)
+
+
+def check_columns(connection: sa.Connection) -> None:
+    """The same within a transaction of the caller's."""
+    _check_types(_column_types(connection))
 
 
 Types = dict[str, dict[str, str]]
@@ -184,43 +186,14 @@ def _stage(connection: sa.Connection, table: Table, summary: Summary, deadline: 
     """COPY the Summary's rows into a temporary table of the target's own column types."""
     staging = _staging(table)
     connection.exec_driver_sql(f"CREATE TEMPORARY TABLE {staging} (LIKE {table.name}) ON COMMIT DROP")
-    cursor: Any = connection.connection.cursor()  # pg8000's, whose `execute` takes the stream of a COPY
+    is_text = [column.type is ColumnType.TEXT or column.nullable for column in table.columns]
     try:
-        cursor.execute(
-            f"COPY {staging} ({', '.join(table.names)}) FROM STDIN",
-            stream=_copy_chunks(table, summary, deadline),
-        )
-    except EtlError:
-        # The server still waits for the rest of the rows: a rollback would fail, and hide why.
-        connection.invalidate()
-        raise
+        copy_rows(connection, staging, table.names, table.rows(summary), deadline, is_text)
     except DriverError as error:
         if (state := sqlstate_of(error)) != _UNTRANSLATABLE:
             raise
         raise StoreUnavailableError(_with_place(explain(error), table, summary), sqlstate=state) from None
-    finally:
-        cursor.close()
     connection.exec_driver_sql(f"ANALYZE {staging}")
-
-
-def _copy_chunks(table: Table, summary: Summary, deadline: Deadline) -> Iterator[str]:
-    """Rows in COPY's text format, in pieces large enough not to cost a system call a row."""
-    is_text = [column.type is ColumnType.TEXT or column.nullable for column in table.columns]
-    rows = table.rows(summary)
-    while piece := list(islice(rows, _CHUNK_ROWS)):
-        deadline.check()
-        columns = zip(is_text, zip(*piece, strict=True), strict=True)
-        written = [map(_copy_text, values) if text else values for text, values in columns]
-        yield "\n".join(map("\t".join, zip(*written, strict=True))) + "\n"
-
-
-_COPY_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
-
-
-@lru_cache(maxsize=4096)
-def _copy_text(value: str | None) -> str:
-    """A value in COPY's text format. Cached: an event's id stands in each of its rows."""
-    return "\\N" if value is None else value.translate(_COPY_ESCAPES)
 
 
 def _with_place(refusal: str, table: Table, summary: Summary) -> str:

@@ -17,12 +17,12 @@ _THERE = sa.text(
 )
 
 
-def upgrade(connection: sa.Connection, tables: sa.MetaData) -> None:
+def upgrade(connection: sa.Connection, tables: sa.MetaData, *, explain_new: bool = False) -> None:
     """Make what is missing: everything in a new database, and in one of an earlier version what that one didn't have.
 
-    Needs rights to do so only where something is missing. Where it may not change an earlier version's tables, it
-    raises StoreUnavailableError with the statements for their owner. A table's `info["rights"]` are what the user needs
-    on it.
+    Needs rights to do so only where something is missing. Where it may not change an earlier version's tables (with
+    `explain_new`: nor make new ones), it raises StoreUnavailableError with the statements for their owner. A table's
+    `info["rights"]` are what the user needs on it.
     """
     if not _missing(connection, tables):
         return
@@ -34,13 +34,14 @@ def upgrade(connection: sa.Connection, tables: sa.MetaData) -> None:
         for statement in statements:
             connection.exec_driver_sql(statement)
     except sa.exc.DBAPIError as error:
-        if is_new or sqlstate_of(error) != _NO_RIGHT:
+        if (is_new and not explain_new) or sqlstate_of(error) != _NO_RIGHT:
             raise
         grants = [f"GRANT {table.info['rights']} ON {table.name} TO {user}" for table in tables.sorted_tables]
         todo = [f"SET search_path TO {schema}", *statements, *grants]
+        what = "tables are missing" if is_new else "tables of an earlier version lack something"
         raise StoreUnavailableError(
-            f"PostgreSQL: tables of an earlier version lack something, and user {user} may not add it (SQLSTATE "
-            f"{_NO_RIGHT}): let their owner run, once: {'; '.join(todo)};",
+            f"PostgreSQL: {what}, and user {user} may not add {'them' if is_new else 'it'} (SQLSTATE {_NO_RIGHT}): let "
+            f"their owner run, once: {'; '.join(todo)};",
             sqlstate=_NO_RIGHT,
         ) from None
 

@@ -1,0 +1,385 @@
+"""Kept sales in PostgreSQL: staged by COPY, applied by set-based SQL; each step a transaction that holds the lease."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from etl.deadline import Deadline
+from etl.load.postgres.database import transaction
+from etl.load.postgres.staging import copy_rows
+from etl.load.postgres.upgrade import upgrade
+from etl.records.values import DECIMALS
+from etl.sales.kept import KeptSale
+from etl.sales.state import Counts, SalesState, from_json, to_json
+from etl.sales.tables import EVENTS, MISSED, PENDING, STATE, SWEPT, TICKET_SALES, metadata
+from etl.transform.fold import Days, Names
+from etl.transform.tables import DAILY_TICKET_SALES, EVENT_SALES_SUMMARY
+
+_NAME = "sales"
+_STAGED = "etl_staging_sales"
+_STAGED_EVENTS = "etl_staging_events"
+_HASHES_A_ROW = 200
+"""So that a row stays below the 2 KB from which PostgreSQL would store it apart."""
+_COUNTED = ("event_id", "sale_date", "quantity", "amount")
+"""What a sale is counted by, where it counts at all."""
+_COMPARED = (*_COUNTED, "is_undated", "changed_at", "reason")
+_COLUMNS = ("sale_id", *_COMPARED, "asked_at", "generation")
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """What an ingest did: sales that are new, sales that differ from what was kept, and how the counts have moved."""
+
+    inserted: int
+    updated: int
+    moved: Counts
+
+
+class PostgresSales:
+    """The kept sales of one run. `hold` is called last in each transaction: it raises unless the lease is still held.
+
+    A dry run does all of it in one transaction, and rolls that back when it is closed.
+    """
+
+    def __init__(
+        self, engine: sa.Engine, deadline: Deadline, hold: Callable[[sa.Connection], None], *, dry_run: bool = False
+    ) -> None:
+        self._engine = engine
+        self._deadline = deadline
+        self._hold = hold
+        self._dry_run = dry_run
+        self._stack = ExitStack()
+        self._shared: sa.Connection | None = None
+
+    def close(self) -> None:
+        """Give a dry run's connection back, with nothing written."""
+        if self._shared is not None:
+            self._shared.rollback()
+        self._stack.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sa.Connection]:
+        """A transaction of its own; in a dry run the only one."""
+        if not self._dry_run:
+            with transaction(self._engine, self._deadline) as connection:
+                yield connection
+                self._hold(connection)
+            return
+        if self._shared is None:
+            self._shared = self._stack.enter_context(transaction(self._engine, self._deadline))
+        yield self._shared
+
+    def open(self, fingerprint: str) -> SalesState:
+        """The state; of a new generation where the fingerprint isn't the one that was kept."""
+        with self.transaction() as connection:
+            upgrade(connection, metadata, explain_new=True)
+            row = connection.execute(sa.select(STATE.c.state).where(STATE.c.name == _NAME)).first()
+            state = None if row is None else from_json(row.state)
+            if state is not None and state.fingerprint == fingerprint:
+                return state
+            state = (
+                SalesState(fingerprint)
+                if state is None
+                else SalesState(
+                    fingerprint, state.generation + 1, state.counts, sweeps=state.sweeps, published=state.published
+                )
+            )
+            connection.execute(sa.delete(MISSED))
+            self.save_in(connection, state)
+            return state
+
+    def save(self, state: SalesState) -> None:
+        """Write the state by itself."""
+        with self.transaction() as connection:
+            self.save_in(connection, state)
+
+    def save_in(self, connection: sa.Connection, state: SalesState) -> None:
+        """Write the state within a transaction of the caller's. A dry run's would keep others waiting."""
+        if not self._dry_run:
+            connection.execute(_SAVE, {"name": _NAME, "state": to_json(state)})
+
+    def ingest(
+        self,
+        sales: Sequence[KeptSale],
+        state: SalesState,
+        advance: Callable[[SalesState], SalesState],
+        *,
+        asked_at: datetime,
+        lookback: float,
+    ) -> tuple[SalesState, Ingested]:
+        """Keep what was read, and the state as `advance` moves it on: both or neither.
+
+        The later answer wins; but one with an older time of change loses to a row that was read less than `lookback`
+        seconds before. What doesn't differ isn't written. While a sweep is under way it has seen all of them.
+        """
+        with self.transaction() as connection:
+            ingested = self._apply(connection, sales, state, asked_at, lookback) if sales else Ingested(0, 0, Counts())
+            state = advance(_moved(state, ingested.moved))
+            self.save_in(connection, state)
+        return state, ingested
+
+    def _apply(
+        self,
+        connection: sa.Connection,
+        sales: Sequence[KeptSale],
+        state: SalesState,
+        asked_at: datetime,
+        lookback: float,
+    ) -> Ingested:
+        connection.exec_driver_sql(f"DROP TABLE IF EXISTS {_STAGED}")
+        connection.exec_driver_sql(
+            f'CREATE TEMPORARY TABLE {_STAGED} (number integer, sale_id text COLLATE "C", event_id text COLLATE "C",'
+            " sale_date date, quantity bigint, amount numeric(38,9), is_undated boolean, changed_at timestamptz,"
+            " reason text) ON COMMIT DROP"
+        )
+        copy_rows(connection, _STAGED, ("number", "sale_id", *_COMPARED), _texts(sales), self._deadline)
+        connection.exec_driver_sql(f"ANALYZE {_STAGED}")
+        row = connection.execute(
+            _INGEST,
+            {
+                "generation": state.generation,
+                "asked_at": asked_at,
+                "lookback": lookback,
+                "stores": self._stores(state),
+            },
+        ).one()
+        if state.sweep is not None:
+            connection.execute(_NOTE_SWEPT, {"sweep": state.sweep.number})
+        return Ingested(row.inserted, row.updated, _counts(row))
+
+    def keep_events(self, names: Names, state: SalesState) -> None:
+        """Keep which events are listed, with their names; an event without one keeps the name that it had."""
+        with self.transaction() as connection:
+            connection.exec_driver_sql(f"DROP TABLE IF EXISTS {_STAGED_EVENTS}")
+            connection.exec_driver_sql(
+                f'CREATE TEMPORARY TABLE {_STAGED_EVENTS} (event_id text COLLATE "C", event_name text) ON COMMIT DROP'
+            )
+            copy_rows(connection, _STAGED_EVENTS, ("event_id", "event_name"), iter(names.items()), self._deadline)
+            connection.exec_driver_sql(f"ANALYZE {_STAGED_EVENTS}")
+            connection.execute(_KEEP_EVENTS, {"stores": self._stores(state)})
+
+    @staticmethod
+    def _stores(state: SalesState) -> str:
+        """The stores for which it is noted what is pending; in the others everything is."""
+        return json.dumps([store for store in state.published if state.holds(store)])
+
+    def begin_sweep(self, state: SalesState) -> SalesState:
+        """Write that a sweep begins, and forget what the one before it has seen."""
+        with self.transaction() as connection:
+            connection.execute(sa.delete(SWEPT))
+            self.save_in(connection, state)
+        return state
+
+    def unseen(self, sweep: int) -> list[str]:
+        """The ids of the kept sales that a sweep hasn't seen, nor an increment since it began."""
+        with self.transaction() as connection:
+            return list(connection.execute(_UNSEEN, {"sweep": sweep}).scalars())
+
+    def misses(self) -> dict[str, int]:
+        """How many sweeps in a row have missed a sale, by id."""
+        with self.transaction() as connection:
+            rows = connection.execute(sa.select(MISSED.c.sale_id, MISSED.c.misses)).all()
+            return {row.sale_id: row.misses for row in rows}
+
+    def note_misses(self, misses: Mapping[str, int]) -> None:
+        """Replace what is known of missed sales."""
+        with self.transaction() as connection:
+            connection.execute(sa.delete(MISSED))
+            if misses:
+                connection.execute(_NOTE_MISSES, {"misses": json.dumps(misses)})
+
+    def delete(self, ids: Iterable[str], state: SalesState) -> SalesState:
+        """Delete kept sales; the groups that they leave are pending."""
+        with self.transaction() as connection:
+            row = connection.execute(_DELETE, {"ids": json.dumps(list(ids)), "stores": self._stores(state)}).one()
+            state = _moved(state, _counts(row))
+            self.save_in(connection, state)
+        return state
+
+    def delete_outdated(self, state: SalesState) -> SalesState:
+        """Delete what is left of earlier generations: another upstream's sales, or ones that are gone."""
+        with self.transaction() as connection:
+            ids = (
+                connection.execute(
+                    sa.select(TICKET_SALES.c.sale_id).where(TICKET_SALES.c.generation < state.generation)
+                )
+                .scalars()
+                .all()
+            )
+        return self.delete(ids, state) if ids else state
+
+    def events(self) -> tuple[str, ...]:
+        """The ids of all events that are listed or sold, in order."""
+        with self.transaction() as connection:
+            return tuple(connection.execute(_ALL_EVENTS).scalars())
+
+    def groups(self) -> Iterator[tuple[str, Days]]:
+        """Each event's days, in the order of events and days."""
+        with self.transaction() as connection:
+            rows = connection.execute(_GROUPS).all()
+        for event_id, days in groupby(rows, key=itemgetter(0)):
+            yield event_id, [(day, int(tickets), int(revenue.scaleb(DECIMALS))) for _, day, tickets, revenue in days]
+
+    def reasons(self) -> dict[str, int]:
+        """How many kept sales can't be used, by reason."""
+        with self.transaction() as connection:
+            return {row.reason: row.sales for row in connection.execute(_REASONS)}
+
+    @staticmethod
+    def published_rows(connection: sa.Connection) -> tuple[int, int]:
+        """How many rows the published tables have: events, and days."""
+        events, days = connection.exec_driver_sql(
+            f"SELECT (SELECT count(*) FROM {EVENT_SALES_SUMMARY.name}),"
+            f" (SELECT count(*) FROM {DAILY_TICKET_SALES.name})"
+        ).one()
+        return int(events), int(days)
+
+    def recount(self) -> Counts:
+        """The counts, counted anew."""
+        with self.transaction() as connection:
+            return _counts(connection.execute(_RECOUNT).one())
+
+
+def _moved(state: SalesState, moved: Counts) -> SalesState:
+    return msgspec.structs.replace(state, counts=state.counts + moved)
+
+
+def _counts(row: Any) -> Counts:
+    return Counts(
+        int(row.kept), int(row.rejected), int(row.undated), int(row.untimed), int(row.tickets), Decimal(row.revenue)
+    )
+
+
+def _texts(sales: Sequence[KeptSale]) -> Iterator[tuple[str | None, ...]]:
+    for number, sale in enumerate(sales):
+        changed_at = None if sale.changed_at is None else sale.changed_at.isoformat()
+        quantity = None if sale.quantity is None else str(sale.quantity)
+        yield (
+            str(number), sale.sale_id, sale.event_id, sale.sale_date, quantity, sale.amount,
+            "t" if sale.is_undated else "f", changed_at, sale.reason,
+        )  # fmt: skip
+
+
+def _list(columns: Iterable[str], prefix: str = "") -> str:
+    return ", ".join(prefix + column for column in columns)
+
+
+_COUNTS_OF = """
+    count({id}) AS kept, count({reason}) AS rejected,
+    count(*) FILTER (WHERE {reason} IS NULL AND {undated}) AS undated,
+    count(*) FILTER (WHERE {id} IS NOT NULL AND {changed} IS NULL) AS untimed,
+    coalesce(sum({quantity}) FILTER (WHERE {reason} IS NULL), 0) AS tickets,
+    coalesce(sum({amount}) FILTER (WHERE {reason} IS NULL), 0) AS revenue"""
+
+
+def _sums(prefix: str) -> str:
+    """The counts of rows, of which some may not be there."""
+    names = ("sale_id", "reason", "is_undated", "changed_at", "quantity", "amount")
+    keys = ("id", "reason", "undated", "changed", "quantity", "amount")
+    return _COUNTS_OF.format(**{key: prefix + name for key, name in zip(keys, names, strict=True)})
+
+
+_COUNT_NAMES = ("kept", "rejected", "undated", "untimed", "tickets", "revenue")
+_PENDING_OF = (
+    f"INSERT INTO {PENDING.name} (store, event_id, sale_date) SELECT s.store, g.event_id, g.sale_date FROM {{groups}} g"
+    " CROSS JOIN json_array_elements_text(CAST(:stores AS json)) AS s(store) ON CONFLICT DO NOTHING"
+)
+_INGEST = sa.text(f"""
+WITH latest AS (
+  SELECT DISTINCT ON (sale_id) * FROM {_STAGED} ORDER BY sale_id, changed_at DESC NULLS LAST, number DESC
+), compared AS (
+  SELECT l.sale_id, l.event_id, CASE WHEN l.is_undated THEN coalesce(k.sale_date, l.sale_date) ELSE l.sale_date END
+      AS sale_date, l.quantity, l.amount, l.is_undated, l.changed_at, l.reason,
+    k.sale_id AS old_sale_id, {", ".join(f"k.{name} AS old_{name}" for name in _COMPARED)},
+    k.generation AS old_generation, k.asked_at AS old_asked_at
+  FROM latest l LEFT JOIN {TICKET_SALES.name} k ON k.sale_id = l.sale_id
+), changed AS MATERIALIZED (
+  SELECT *, old_sale_id IS NULL OR ({_list(_COUNTED)}, reason) IS DISTINCT FROM ({_list(_COUNTED, "old_")}, old_reason)
+      AS is_recounted
+  FROM compared
+  WHERE old_sale_id IS NULL OR old_generation < :generation
+    OR (({_list(_COMPARED)}) IS DISTINCT FROM ({_list(_COMPARED, "old_")})
+      AND NOT coalesce(changed_at < old_changed_at
+        AND CAST(:asked_at AS timestamptz) - old_asked_at < make_interval(secs => :lookback), false))
+), written AS (
+  INSERT INTO {TICKET_SALES.name} ({_list(_COLUMNS)})
+  SELECT sale_id, {_list(_COMPARED)}, CAST(:asked_at AS timestamptz), CAST(:generation AS integer) FROM changed
+  ORDER BY sale_id
+  ON CONFLICT (sale_id) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in _COLUMNS[1:])}
+), regrouped AS (
+  SELECT event_id, sale_date FROM changed WHERE is_recounted AND reason IS NULL
+  UNION
+  SELECT old_event_id, old_sale_date FROM changed
+  WHERE is_recounted AND old_sale_id IS NOT NULL AND old_reason IS NULL
+), pending AS (
+  {_PENDING_OF.format(groups="regrouped")}
+), new AS (SELECT {_sums("")} FROM changed), old AS (SELECT {_sums("old_")} FROM changed)
+SELECT (SELECT count(*) FROM changed WHERE old_sale_id IS NULL) AS inserted,
+  (SELECT count(*) FROM changed WHERE old_sale_id IS NOT NULL) AS updated,
+  {", ".join(f"new.{name} - old.{name} AS {name}" for name in _COUNT_NAMES)}
+FROM new, old""")
+_NOTE_SWEPT = sa.text(
+    f"INSERT INTO {SWEPT.name} (sweep, hashes) SELECT :sweep, array_agg(hash) FROM (SELECT hash,"
+    f" (row_number() OVER () - 1) / {_HASHES_A_ROW} AS part FROM (SELECT DISTINCT hashtextextended(sale_id, 0) AS hash"
+    f" FROM {_STAGED}) AS hashes) AS parts GROUP BY part"
+)
+_UNSEEN = sa.text(
+    f"SELECT k.sale_id FROM {TICKET_SALES.name} k WHERE NOT EXISTS (SELECT FROM (SELECT unnest(hashes) AS hash"
+    f" FROM {SWEPT.name} WHERE sweep = :sweep) s WHERE s.hash = hashtextextended(k.sale_id, 0)) ORDER BY k.sale_id"
+)
+_NOTE_MISSES = sa.text(
+    f"INSERT INTO {MISSED.name} (sale_id, misses) SELECT key, value::integer FROM json_each_text(CAST(:misses AS json))"
+)
+_DELETE = sa.text(f"""
+WITH gone AS (
+  DELETE FROM {TICKET_SALES.name} WHERE sale_id IN (SELECT json_array_elements_text(CAST(:ids AS json))) RETURNING *
+), regrouped AS (SELECT DISTINCT event_id, sale_date FROM gone WHERE reason IS NULL
+), pending AS ({_PENDING_OF.format(groups="regrouped")}
+), old AS (SELECT {_sums("")} FROM gone)
+SELECT {", ".join(f"-{name} AS {name}" for name in _COUNT_NAMES)} FROM old""")
+_KEEP_EVENTS = sa.text(f"""
+WITH compared AS (
+  SELECT coalesce(s.event_id, e.event_id) AS event_id, coalesce(s.event_name, e.event_name) AS event_name,
+    s.event_id IS NULL AS is_gone, e.event_id IS NULL AS is_new, e.event_name AS old_name
+  FROM {_STAGED_EVENTS} s FULL JOIN {EVENTS.name} e ON e.event_id = s.event_id
+), changed AS (
+  SELECT *, date '-infinity' AS sale_date FROM compared
+  WHERE is_gone OR is_new OR event_name IS DISTINCT FROM old_name
+), written AS (
+  INSERT INTO {EVENTS.name} (event_id, event_name) SELECT event_id, event_name FROM changed WHERE NOT is_gone
+  ORDER BY event_id ON CONFLICT (event_id) DO UPDATE SET event_name = excluded.event_name
+), gone AS (
+  DELETE FROM {EVENTS.name} e USING changed c WHERE c.is_gone AND e.event_id = c.event_id
+)
+{_PENDING_OF.format(groups="changed")}""")
+_ALL_EVENTS = sa.text(f"""
+WITH RECURSIVE sold AS (
+  SELECT min(event_id) AS event_id FROM {TICKET_SALES.name} WHERE reason IS NULL
+  UNION ALL
+  SELECT (SELECT min(k.event_id) FROM {TICKET_SALES.name} k WHERE k.reason IS NULL AND k.event_id > sold.event_id)
+  FROM sold WHERE sold.event_id IS NOT NULL
+)
+SELECT event_id FROM sold WHERE event_id IS NOT NULL UNION SELECT event_id FROM {EVENTS.name} ORDER BY event_id""")
+_GROUPS = sa.text(
+    f"SELECT event_id, sale_date, sum(quantity) AS tickets, sum(amount) AS revenue FROM {TICKET_SALES.name}"
+    " WHERE reason IS NULL GROUP BY event_id, sale_date ORDER BY event_id, sale_date"
+)
+_REASONS = sa.text(
+    f"SELECT reason, count(*) AS sales FROM {TICKET_SALES.name} WHERE reason IS NOT NULL GROUP BY reason"
+)
+_RECOUNT = sa.text(f"SELECT {_sums('')} FROM {TICKET_SALES.name}")
+_SAVE = sa.text(
+    f"INSERT INTO {STATE.name} (name, state) VALUES (:name, :state)"
+    " ON CONFLICT (name) DO UPDATE SET state = excluded.state"
+)

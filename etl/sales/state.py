@@ -1,0 +1,130 @@
+"""What the kept sales remember from run to run, beside the sales themselves. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+import msgspec
+
+from etl.extract.pages import Bookmark
+from etl.settings import Settings
+
+_READING = 1
+"""Raised with each change of how a record is read: then all of them are read again."""
+
+
+class Increment(msgspec.Struct, frozen=True):
+    """An increment that a run has begun and not ended: it goes on at `bookmark`.
+
+    It asked for what changed from `since` on; `as_of` is the upstream's clock at its first page, the next watermark.
+    """
+
+    since: datetime
+    as_of: datetime
+    bookmark: Bookmark
+
+
+class Sweep(msgspec.Struct, frozen=True):
+    """A sweep under way. `bookmark` is None before its first page; `total` is what that declared.
+
+    `read` counts the records that it has brought so far, those that came twice too. `has_ended`: it has come to the
+    list's end, and an increment has to follow.
+    """
+
+    number: int
+    began_at: datetime
+    bookmark: Bookmark | None = None
+    total: int | None = None
+    pages: int = 0
+    read: int = 0
+    has_ended: bool = False
+
+
+class Counts(msgspec.Struct, frozen=True):
+    """What is kept: rows in all, those that can't be used, those without a readable date, without a time of change."""
+
+    kept: int = 0
+    rejected: int = 0
+    undated: int = 0
+    untimed: int = 0
+    tickets: int = 0
+    revenue: Decimal = Decimal()
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(*(getattr(self, name) + getattr(other, name) for name in self.__struct_fields__))
+
+
+class Proof(msgspec.Struct, frozen=True):
+    """What a count proof came to: `kept` sales against the declared totals from `low` to `high`."""
+
+    at: datetime
+    completeness: str
+    kept: int
+    low: int | None = None
+    high: int | None = None
+
+    @property
+    def off(self) -> int:
+        """By how many sales too many are kept; below 0: too few."""
+        if self.low is None or self.high is None:
+            return 0
+        return max(0, self.kept - self.high) + min(0, self.kept - self.low)
+
+
+class SalesState(msgspec.Struct, frozen=True):
+    """The one row of state.
+
+    `watermark` is the moment up to which increments have read; `swept_at` is when the last sweep of this generation
+    ended, None before the first one has. `unsettled` counts the sweeps in a row after which the counts didn't fit.
+    `recent` are the last changes that were read: an increment that brings none of them isn't one. `published` is, by
+    store, the generation that it holds; a store of another one has everything pending.
+    """
+
+    fingerprint: str
+    generation: int = 1
+    counts: Counts = Counts()
+    watermark: datetime | None = None
+    increment: Increment | None = None
+    sweep: Sweep | None = None
+    sweeps: int = 0
+    swept_at: datetime | None = None
+    unsettled: int = 0
+    proof: Proof | None = None
+    recent: tuple[tuple[str, datetime], ...] = ()
+    published: dict[str, int] = {}
+    published_at: datetime | None = None
+
+    def holds(self, store: str) -> bool:
+        """Whether a store holds this generation, so that only what is pending needs to be published."""
+        return self.published.get(store) == self.generation
+
+    def is_sweep_due(self, now: datetime, hours: float) -> bool:
+        """Whether it is time for the next sweep; one that was needed for a deletion comes in a quarter of the time."""
+        if self.swept_at is None:
+            return True
+        is_off = self.proof is not None and self.proof.off > 0
+        return now - self.swept_at >= timedelta(hours=hours / 4 if is_off else hours)
+
+
+def fingerprint(settings: Settings) -> str:
+    """Whatever makes kept sales outdated once it changes."""
+    parts = (
+        str(_READING),
+        settings.nest_api_base_url,
+        settings.nest_api_changed_query or "",
+        settings.nest_api_changed_field or "",
+        settings.etl_timezone.key,
+    )
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def to_json(state: SalesState) -> str:
+    """The state as text."""
+    return msgspec.json.encode(state).decode()
+
+
+def from_json(text: str) -> SalesState:
+    """The state from its text. Raises msgspec.ValidationError for one of another version."""
+    return msgspec.json.decode(text, type=SalesState)

@@ -1,0 +1,90 @@
+"""Whatever the upstream does between runs and during them, kept sales are published right or not at all."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from etl.sales.changes import ChangeFilter
+from etl.sales.postgres import PostgresSales
+from tests import ROOT
+from tests.doubles.postgres import EmbeddedPostgres
+from tests.evidence.increments.play import KINDS, Player, make_history, play_many, score
+
+COUNT = int(os.environ.get("INCREMENTS", "200"))
+PARTS = 4
+"""So that they are played beside each other."""
+
+
+@pytest.fixture
+def player(postgres_server: EmbeddedPostgres, database: str) -> Player:
+    return Player(postgres_server, database)
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_no_history_comes_out_wrong(player: Player, part: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is published is the sums of what the upstream had, and in the end of what it has."""
+    played = play_many(range(part, COUNT, PARTS), player)
+    with capsys.disabled():
+        print("", *score(played), sep="\n")
+    assert not [(one.history.seed, one.faults) for one in played if one.faults]
+
+
+def test_histories_are_of_every_kind() -> None:
+    """A seed makes one history, and the first 200 have all that a history can have."""
+    histories = [make_history(seed) for seed in range(200)]
+    assert histories == [make_history(seed) for seed in range(200)]
+    assert {history.kind for history in histories} == set(KINDS)
+    assert {history.record_route for history in histories} == {"found", "none", "refused", "another"}
+    assert {history.statements for history in histories} == {"snapshot", "rows, total", "total, rows"}
+    assert {history.query is None for history in histories} == {True, False}
+    assert {history.kills > 0 for history in histories} == {True, False}
+
+
+def without_lookback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ChangeFilter, "query", lambda *_: (("updated_after", "2031-01-01T00:00:00Z"),))
+
+
+def without_pending(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PostgresSales, "_stores", staticmethod(lambda _: "[]"))
+
+
+def without_deletions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PostgresSales, "unseen", lambda *_: [])
+
+
+BROKEN: list[Any] = [
+    pytest.param(without_lookback, id="increments that bring nothing"),
+    pytest.param(without_pending, id="groups that aren't marked"),
+    pytest.param(without_deletions, id="deletions that aren't found"),
+]
+
+
+@pytest.mark.parametrize("break_it", BROKEN)
+def test_a_broken_part_is_found(
+    player: Player, break_it: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without one part of the protocol the same histories come out wrong, or stop being published."""
+    good = sum(one.answers.total() for one in play_many(range(8), player))
+    break_it(monkeypatch)
+    played = play_many(range(8), player)
+    assert any(one.faults for one in played) or sum(one.answers.total() for one in played) > 1.5 * good
+
+
+SHELL: list[Any] = [
+    pytest.param(["--count", "2"], [r"kind +histories +wrong +runs +published +requests\n"], id="2"),
+    pytest.param(["--seed", "3"], [r"^History\(seed=3, ", r"success proved"], id="one"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "shown"), SHELL)
+def test_from_a_shell(arguments: list[str], shown: list[str]) -> None:
+    """The command plays as many as it is told and prints the table; of a single one it prints each run."""
+    command = [sys.executable, "-m", "tests.evidence.increments.play", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert all(re.search(pattern, done.stdout) for pattern in shown), done.stdout

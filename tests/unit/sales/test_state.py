@@ -1,0 +1,74 @@
+"""What is remembered from run to run."""
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+
+from etl.extract.next_page import PageRequest
+from etl.extract.pages import Bookmark
+from etl.extract.paging_words import Sign, Word
+from etl.sales.state import Counts, Increment, Proof, SalesState, Sweep, fingerprint, from_json, to_json
+from etl.settings import Settings
+
+NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+
+
+def test_the_state_survives_as_text() -> None:
+    """Nothing is lost, not even of a page to go on from."""
+    request = PageRequest(3, "page", "3", None, 1, 9, (Sign("meta.count", 3, Word.COUNT, more=True),), led_by="page")
+    bookmark = Bookmark(request, 200, has_totals=False)
+    state = SalesState(
+        "f",
+        counts=Counts(3, 1, 1, 0, 12, Decimal("1.500000000")),
+        watermark=NOON,
+        increment=Increment(NOON, NOON, bookmark),
+        sweep=Sweep(2, NOON, bookmark, 10, 3, 7),
+        proof=Proof(NOON, "unproved", 3, 1, 2),
+        recent=(("a", NOON),),
+        published={"postgres": 1},
+    )
+    assert from_json(to_json(state)) == state
+
+
+DUE = [
+    pytest.param(None, None, True, id="none has ended"),
+    pytest.param(NOON - 23 * HOUR, None, False, id="not yet"),
+    pytest.param(NOON - 24 * HOUR, None, True, id="a day later"),
+    pytest.param(NOON - 6 * HOUR, 1, True, id="some are gone: a quarter of it later"),
+    pytest.param(NOON - 5 * HOUR, 1, False, id="some are gone: not yet"),
+]
+
+
+@pytest.mark.parametrize(("swept_at", "off", "is_due"), DUE)
+def test_when_a_sweep_is_due(swept_at: datetime | None, off: int | None, is_due: bool) -> None:
+    """So long after the last one as the settings say."""
+    proof = None if off is None else Proof(NOON, "unproved", 10 + off, 10, 10)
+    assert SalesState("f", swept_at=swept_at, proof=proof).is_sweep_due(NOON, 24) is is_due
+
+
+OUTDATED = ("NEST_API_BASE_URL", "NEST_API_CHANGED_QUERY", "NEST_API_CHANGED_FIELD", "ETL_TIMEZONE")
+CURRENT = ("ETL_LOOKBACK_SECONDS", "ETL_SWEEP_HOURS", "NEST_API_PAGE_SIZE", "NEST_API_TOKEN")
+OTHER = {
+    "NEST_API_BASE_URL": "https://other.example.com",
+    "NEST_API_CHANGED_QUERY": "since={since}",
+    "NEST_API_CHANGED_FIELD": "lastModified",
+    "ETL_TIMEZONE": "Europe/Berlin",
+    "ETL_LOOKBACK_SECONDS": "60",
+    "ETL_SWEEP_HOURS": "1",
+    "NEST_API_PAGE_SIZE": "7",
+    "NEST_API_TOKEN": "another",
+}
+
+
+@pytest.mark.parametrize(("name", "is_outdated"), [(name, name in OUTDATED) for name in (*OUTDATED, *CURRENT)])
+def test_what_makes_kept_sales_outdated(name: str, is_outdated: bool) -> None:
+    """Another upstream, query or zone; not how often or how far back it is read."""
+    env = {
+        "NEST_API_BASE_URL": "https://api.example.com",
+        "DATABASE_URL": "postgresql://etl@db/etl",
+        "ETL_SALES_STORE": "postgres",
+    }
+    before, after = (fingerprint(Settings.from_env(given)) for given in (env, env | {name: OTHER[name]}))
+    assert (before != after) is is_outdated
