@@ -10,12 +10,14 @@ TERRAFORM_INSTALLED = $(TERRAFORM_VENV)/installed
 ARGS =
 # For `make fuzz`: how many examples of each kind of input.
 EXAMPLES = 100000
+# For `make increments`: how many histories of an upstream whose sales are kept.
+HISTORIES = 3000
 # For `make serve`: no serves the bare function, with only what the environment names.
 SANDBOX = yes
 # For `make requirements`: --upgrade takes the newest versions instead of keeping those that still fit.
 UPGRADE =
 
-.PHONY: help run serve etl test test-fast fuzz faults bench lint format requirements clean
+.PHONY: help run serve etl test test-fast fuzz increments faults bench lint format requirements clean
 
 help:
 	@echo "make run           the whole pipeline once, on real parts on this machine; shows what was loaded"
@@ -24,6 +26,7 @@ help:
 	@echo "make test          linters, types and all tests; ARGS=\"-k NAME\" for some of them"
 	@echo "make test-fast     the unit tests alone, in seconds"
 	@echo "make fuzz          random input, until something gives; EXAMPLES=1000, ARGS=\"-k settings\""
+	@echo "make increments    3,000 histories of kept sales; HISTORIES=200"
 	@echo "make faults        1,000 faults against real processes; ARGS=\"--count 60 --seed 2\", ARGS=\"--only ID\""
 	@echo "make bench         time and memory against what this machine can do; ARGS=\"--rows 1a,2 --scale 0.1\""
 	@echo "make lint, format  the linters and types alone; make the code look as they want it"
@@ -50,6 +53,10 @@ test-fast: $(INSTALLED)
 
 fuzz: $(INSTALLED)
 	FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest --numprocesses 2 tests/evidence/test_fuzz.py $(ARGS)
+
+increments: $(INSTALLED)
+	INCREMENTS=$(HISTORIES) $(BIN)/python -m pytest --numprocesses 2 --timeout 3600 tests/evidence/test_increments.py \
+	  -k comes_out $(ARGS)
 
 faults: $(INSTALLED)
 	@$(BIN)/python -m tests.evidence.faults $(ARGS)

@@ -14,6 +14,7 @@ from tests.sandbox.function import reach_loopback
 
 LONGEST_FIRST = (
     "test_faults",
+    "test_increments",
     "test_terraform",
     "test_function",
     "test_histories",
