@@ -10,6 +10,7 @@ from tests.doubles.ticketing.sample_data import plain_events, plain_sales
 from tests.evidence.benchmarks.cold_start import cold_start
 from tests.evidence.benchmarks.dlt_comparison import against_dlt
 from tests.evidence.benchmarks.findings import MIB, Finding, spread
+from tests.evidence.benchmarks.kept_sales import bytes_a_kept_sale, one_percent_changed, ten_times_the_kept_sales
 from tests.evidence.benchmarks.merge import merge
 from tests.evidence.benchmarks.session import Session
 from tests.evidence.benchmarks.trial import Measured
@@ -186,5 +187,8 @@ ROWS = (
     Row("6", "W1: the same run again, nothing changed", "no row, <= 2% of WAL, 0.6 of load", nothing_changed),
     Row("7", "cold start, against the import of its libraries alone", "<= 1.3 times", cold_start),
     Row("8", "BigQuery: the same again, then with one sale more", "no row; one day's partition", merge),
+    Row("9", "kept sales: 1% changed, against the whole run without", "<= 0.1 of the time", one_percent_changed),
+    Row("10", "kept sales: 1,000 changes among ten times the sales", "<= 1.3 times", ten_times_the_kept_sales),
+    Row("11", "kept sales: what they take", "<= 300, 400 bytes; 24 of WAL", bytes_a_kept_sale),
     Row("dlt", "W1: the same job done by dlt", ">= 15 times slower", against_dlt),
 )

@@ -94,7 +94,7 @@ def make_history(seed: int) -> History:
         cached_seconds=dice.choice([0.0, 0.0, 0.0, 20.0]),
         deadline=dice.choice([8.0, 20.0, 120.0]),
         kills=dice.choice([0.0, 0.0, 0.3]),
-        runs=dice.randint(4, 8),
+        runs=dice.randint(3, 5),
     )
 
 
