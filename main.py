@@ -28,6 +28,8 @@ from etl.settings import FALSE, TRUE, Settings
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
+    from etl.sales.status import SalesStatus
+
 PARAMETERS = ("dry_run", "force", "sweep")
 MAX_BODY_BYTES = 65_536
 BODY_SECONDS = 5.0
@@ -93,8 +95,17 @@ def _health(_: flask.Request) -> flask.Response:
 
 
 def _metrics(_: flask.Request) -> flask.Response:
-    totals = _ledger(_settings()).totals(Deadline(LEDGER_SECONDS))
-    return _respond(format_metrics(totals), 200, CONTENT_TYPE)
+    settings, deadline = _settings(), Deadline(LEDGER_SECONDS)
+    totals = _ledger(settings).totals(deadline)
+    return _respond(format_metrics(totals, _sales_status(settings, deadline)), 200, CONTENT_TYPE)
+
+
+def _sales_status(settings: Settings, deadline: Deadline) -> SalesStatus | None:
+    if settings.etl_sales_store == "none":
+        return None
+    from etl.sales.status import read_sales_status
+
+    return read_sales_status(engine_for(settings), settings.stores, deadline)
 
 
 def _runs(_: flask.Request) -> flask.Response:

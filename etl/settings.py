@@ -71,6 +71,11 @@ class Settings:
         """Whether BigQuery is a destination."""
         return self.bq_enabled
 
+    @property
+    def stores(self) -> tuple[str, ...]:
+        """The destinations, in the order in which they are loaded."""
+        return ("postgres",) * self.uses_postgres + ("bigquery",) * self.uses_bigquery
+
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Settings:
         """Read the environment; empty values count as unset.

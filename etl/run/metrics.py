@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from typing import TYPE_CHECKING
+
 from etl.run.ledger import Run, RunTotals
+
+if TYPE_CHECKING:
+    from etl.sales.status import SalesStatus
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 STATUSES = ("success", "failed")
@@ -17,8 +23,8 @@ _GAUGES: tuple[tuple[str, str], ...] = (
 )
 
 
-def format_metrics(totals: RunTotals) -> str:
-    """`etl_jobs_total{status}`, the last success, and what the last run did."""
+def format_metrics(totals: RunTotals, sales: SalesStatus | None = None) -> str:
+    """`etl_jobs_total{status}`, the last success, what the last run did, and how the kept sales stand."""
     from prometheus_client import CollectorRegistry, Gauge
     from prometheus_client.exposition import generate_latest
     from prometheus_client.metrics_core import CounterMetricFamily
@@ -40,6 +46,20 @@ def format_metrics(totals: RunTotals) -> str:
         for (name, text), value in zip(_GAUGES, _last_values(totals.last), strict=True):
             if value is not None:
                 Gauge(name, text, registry=registry).set(value)
+    if sales is not None:
+        state = sales.state
+        Gauge("etl_kept_sales", "Ticket sales that are kept.", registry=registry).set(state.counts.kept)
+        if state.swept_at is not None:
+            swept = Gauge("etl_last_sweep_timestamp_seconds", "When the last sweep ended.", registry=registry)
+            swept.set(state.swept_at.timestamp())
+        if state.proof is not None:
+            proved = Gauge("etl_last_count_proof_timestamp_seconds", "When sales were last counted.", registry=registry)
+            proved.set(state.proof.at.timestamp())
+            off = Gauge("etl_sales_off", "Kept sales that the upstream doesn't declare.", registry=registry)
+            off.set(state.proof.off)
+        pending = Gauge("etl_pending_groups", "What a store may not hold yet.", ["store"], registry=registry)
+        for store, groups in sales.pending.items():
+            pending.labels(store).set(math.inf if groups is None else groups)
     return generate_latest(registry).decode()
 
 

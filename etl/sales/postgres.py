@@ -84,8 +84,7 @@ class PostgresSales:
         """The state; of a new generation where the fingerprint isn't the one that was kept."""
         with self.transaction() as connection:
             upgrade(connection, metadata, explain_new=True)
-            row = connection.execute(sa.select(STATE.c.state).where(STATE.c.name == _NAME)).first()
-            state = None if row is None else from_json(row.state)
+            state = read_state(connection)
             if state is not None and state.fingerprint == fingerprint:
                 return state
             state = (
@@ -249,6 +248,14 @@ class PostgresSales:
         """The counts, counted anew."""
         with self.transaction() as connection:
             return _counts(connection.execute(_RECOUNT).one())
+
+
+def read_state(connection: sa.Connection) -> SalesState | None:
+    """What is remembered; None where no sale has been kept yet."""
+    if not sa.inspect(connection).has_table(STATE.name):
+        return None
+    text = connection.execute(sa.select(STATE.c.state).where(STATE.c.name == _NAME)).scalar()
+    return None if text is None else from_json(text)
 
 
 def _moved(state: SalesState, moved: Counts) -> SalesState:

@@ -10,8 +10,7 @@ from decimal import Decimal
 import sqlalchemy as sa
 
 from etl.errors import StoreUnavailableError
-from etl.load.postgres.load import check_columns, create_tables
-from etl.load.postgres.load import metadata as target_metadata
+from etl.load.postgres.load import prepare_tables
 from etl.load.store import LoadResult, TableChanges
 from etl.records.values import DECIMALS
 from etl.sales.tables import EVENTS, PENDING, TICKET_SALES
@@ -34,8 +33,7 @@ def publish_postgres(
     Raises StoreUnavailableError where the tables then don't hold what they should.
     """
     started = time.perf_counter()
-    create_tables(connection, target_metadata)
-    check_columns(connection)
+    prepare_tables(connection, dry_run=dry_run)
     for statement in (*_MAKE, *(_ALL if everything else _SOME)):
         connection.execute(sa.text(statement), {"store": "postgres"} if ":store" in statement else {})
     for name in (_SCOPE, _GROUPS):

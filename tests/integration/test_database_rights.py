@@ -2,15 +2,17 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 
 import pytest
+import sqlalchemy as sa
 
 from etl.errors import EtlError
 from etl.run import ledger_tables
 from etl.run.pipeline import RunOptions, run_etl_once
 from etl.run.report import RunReport
+from etl.sales import tables as sales_tables
 from etl.settings import Settings
 from tests import ROOT
 from tests.doubles.postgres import EmbeddedPostgres
@@ -25,11 +27,20 @@ from tests.support.oracle import postgres_tables, wanted_tables
 TERRAFORM_README = ROOT / "terraform" / "README.md"
 NARROWED = re.findall(r"^(?:CREATE ROLE|GRANT) .*;$", TERRAFORM_README.read_text(), re.MULTILINE)
 """The statements by which the role is narrowed, as an operator copies them."""
-RIGHTS = [
-    (code(on)[0] if "`" in on else on, right)
-    for on, rights in table(ROOT / "SECURITY.md", "on", "rights")
-    for right in code(rights)
-]
+SECURITY = ROOT / "SECURITY.md"
+
+
+def listed(heading: str) -> list[tuple[str, str]]:
+    """The pairs of an object and a right in one of SECURITY.md's tables."""
+    return [
+        (code(on)[0] if "`" in on else on, right)
+        for on, rights in table(SECURITY, heading, "rights")
+        for right in code(rights)
+    ]
+
+
+RIGHTS = listed("on")
+KEPT_RIGHTS = listed("on, with kept sales")
 UNUSABLE = {"id": "unusable"}
 _numbers = count(1)
 
@@ -42,13 +53,14 @@ class Bench:
     postgres: EmbeddedPostgres
     database: str
     role: str
+    settings: dict[str, str] = field(default_factory=dict)
 
     @property
     def env(self) -> dict[str, str]:
         return {
             "NEST_API_BASE_URL": self.upstream.base_url,
             "DATABASE_URL": self.postgres.url(self.database, self.role),
-        }
+        } | self.settings
 
     def sql(self, *statements: str) -> None:
         """As the superuser; `{role}`, `{group}` and `{database}` are this bench's."""
@@ -82,10 +94,18 @@ def upstream() -> Iterator[TicketingApi]:
         yield api
 
 
-def make_bench(upstream: TicketingApi, postgres: EmbeddedPostgres) -> Bench:
+def make_bench(upstream: TicketingApi, postgres: EmbeddedPostgres, settings: dict[str, str] | None = None) -> Bench:
     role = f"plain role {next(_numbers)}"
     postgres.create_role(role)
-    return Bench(upstream, postgres, postgres.create_database(), role)
+    return Bench(upstream, postgres, postgres.create_database(), role, settings or {})
+
+
+def make_narrow(bench: Bench, rights: Sequence[tuple[str, str]]) -> Bench:
+    """Have somebody else make the tables, and leave the role these rights on them and no other."""
+    Bench(bench.upstream, bench.postgres, bench.database, "postgres", bench.settings).run()
+    bench.sql("REVOKE ALL ON DATABASE {database} FROM PUBLIC", "REVOKE ALL ON SCHEMA public FROM PUBLIC")
+    bench.sql(*(f"GRANT {right} ON {place(on)} TO {{role}}" for on, right in rights))
+    return bench
 
 
 @pytest.fixture
@@ -141,11 +161,7 @@ def test_a_plain_role_is_enough(bench: Bench) -> None:
 @pytest.fixture(scope="module")
 def narrow(upstream: TicketingApi, postgres_server: EmbeddedPostgres) -> Iterator[Bench]:
     """Tables that somebody else has made, and a role that has the rights of SECURITY.md on them and no other."""
-    bench = make_bench(upstream, postgres_server)
-    as_owner = Bench(upstream, postgres_server, bench.database, "postgres")
-    as_owner.run()
-    bench.sql("REVOKE ALL ON DATABASE {database} FROM PUBLIC", "REVOKE ALL ON SCHEMA public FROM PUBLIC")
-    bench.sql(*(f"GRANT {right} ON {place(on)} TO {{role}}" for on, right in RIGHTS))
+    bench = make_narrow(make_bench(upstream, postgres_server), RIGHTS)
     yield bench
     postgres_server.drop_database(bench.database)
 
@@ -191,11 +207,58 @@ def test_each_listed_right_is_needed(narrow: Bench, caplog: pytest.LogCaptureFix
     assert said.startswith("load_failed: ") == is_needed_to_load
 
 
-def test_the_listed_rights_are_those_that_an_upgrade_grants() -> None:
-    """For the ledger's tables the page says what the program says."""
-    listed = {on: [right for name, right in RIGHTS if name == on] for on in ledger_tables.metadata.tables}
-    granted = {name: table.info["rights"].split(", ") for name, table in ledger_tables.metadata.tables.items()}
-    assert listed == granted
+@pytest.fixture(scope="module")
+def keeper(postgres_server: EmbeddedPostgres) -> Iterator[Bench]:
+    """The same with kept sales: no run asks for changes, so each sweeps, and no sale can be asked for by itself."""
+    with TicketingApi(plain_events(10), plain_sales(200, events=10), page_size=50) as upstream:
+        made = make_bench(upstream, postgres_server, {"ETL_SALES_STORE": "postgres"})
+        yield make_narrow(made, RIGHTS + KEPT_RIGHTS)
+    postgres_server.drop_database(made.database)
+
+
+def keep_changes(bench: Bench) -> None:
+    """Three runs: events come, go and change their names, sales move to other days, then some are missed twice."""
+    number = next(_numbers)
+    events = plain_events(11)
+    events[0] |= {"name": f"renamed {number}"}
+    sales = [sale | {"sale_date": f"2025-03-{1 + number % 28:02}"} for sale in plain_sales(200, events=10)]
+    for gone in (0, 5, 5):
+        bench.upstream.events = events[: 11 - gone // 5]
+        bench.upstream.sales = [*sales[: 200 - gone], UNUSABLE]
+        assert bench.run().status == "success"
+
+
+def test_the_listed_rights_are_enough_to_keep_sales(keeper: Bench) -> None:
+    """With SECURITY.md's rights for kept sales the tables are in the end what the upstream lists."""
+    keep_changes(keeper)
+    events, sales = keeper.upstream.events, keeper.upstream.sales[:-1]
+    wanted = wanted_tables(keeper.postgres, events, sales)
+    assert postgres_tables(keeper.postgres, keeper.database).of(wanted) == wanted
+
+
+@pytest.mark.parametrize(("on", "right"), [pytest.param(*row, id=" ".join(row)) for row in KEPT_RIGHTS])
+def test_each_right_to_keep_sales_is_needed(keeper: Bench, on: str, right: str) -> None:
+    """Without any one of them a run is refused, and the error names the object and the right."""
+    keeper.sql(f"REVOKE {right} ON {place(on)} FROM {{role}}")
+    try:
+        with pytest.raises(EtlError) as caught:
+            keep_changes(keeper)
+    finally:
+        keeper.sql(f"GRANT {right} ON {place(on)} TO {{role}}")
+    said = str(caught.value)
+    assert caught.value.code == "load_failed"
+    assert [word for word in (f"table {on}", right, "SQLSTATE 42501") if word not in said] == [], said
+
+
+@pytest.mark.parametrize(
+    ("rights", "tables"),
+    [(RIGHTS, ledger_tables.metadata), (KEPT_RIGHTS, sales_tables.metadata)],
+    ids=["ledger", "kept"],
+)
+def test_the_listed_rights_are_those_that_an_upgrade_grants(rights: list[tuple[str, str]], tables: sa.MetaData) -> None:
+    """For the tables that it upgrades the page says what the program says."""
+    shown = {on: [right for name, right in rights if name == on] for on in tables.tables}
+    assert shown == {name: table.info["rights"].split(", ") for name, table in tables.tables.items()}
 
 
 def test_a_narrowed_role_of_an_earlier_version(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:

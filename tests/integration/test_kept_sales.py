@@ -180,8 +180,14 @@ def test_a_run_that_reads_on_answers_202(shop: Shop, monkeypatch: pytest.MonkeyP
         second = client.post("/")
         assert (second.status_code, second.json and second.json["status"]) == (200, "success")
         metrics = client.get("/metrics").text
+        monkeypatch.setenv("ETL_SALES_STORE", "none")
+        plain_metrics = client.get("/metrics").text
         runs = client.get("/runs").json
     assert 'etl_jobs_total{status="reading"} 1.0' in metrics
+    assert [
+        line for line in ("etl_kept_sales 60.0", 'etl_pending_groups{store="postgres"} 0.0') if line not in metrics
+    ] == []
+    assert "etl_kept_sales" not in plain_metrics
     assert runs is not None
     assert [run["status"] for run in runs["runs"]] == ["success", "reading"]
 
@@ -579,7 +585,7 @@ def test_a_role_that_may_not_create_tables(shop: Shop, postgres_server: Embedded
     assert shop.is_right()
 
 
-def test_the_earlier_tables_with_narrower_types(shop: Shop) -> None:
+def test_the_earlier_tables_with_narrower_types(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
     """Amounts are rounded as the columns have it; they aren't taken for differences again and again."""
     shop.sql(
         "CREATE TABLE event_sales_summary (event_id varchar PRIMARY KEY, event_name varchar, total_tickets integer,"
@@ -588,7 +594,11 @@ def test_the_earlier_tables_with_narrower_types(shop: Shop) -> None:
         " revenue numeric(12,2), PRIMARY KEY (event_id, sale_date))"
     )
     shop.change("sale-1", totalAmount="10.129")
-    shop.run()
+    with json_logs():
+        shop.run()
+    logged = map(json.loads, capsys.readouterr().out.splitlines())
+    warned = [event["columns"] for event in logged if event["message"] == "Postgres amounts rounded"]
+    assert warned == [["event_sales_summary.total_revenue", "daily_ticket_sales.revenue"]]
     wanted = shop.wanted()
     rows = postgres_tables(shop.postgres, shop.database)
     assert [row[:3] for row in rows.daily] == [row[:3] for row in wanted.daily]

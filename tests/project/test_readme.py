@@ -13,6 +13,8 @@ from etl.records.fields import CANDIDATES, EventItem, SaleItem
 from etl.run.ledger import LEASE_SECONDS, Run, RunTotals
 from etl.run.ledger_tables import COUNTS, metadata
 from etl.run.metrics import format_metrics
+from etl.sales.state import Proof, SalesState
+from etl.sales.status import SalesStatus
 from etl.settings import ENVIRONMENT, Settings
 from etl.transform.tables import TABLES
 from main import ROUTES
@@ -53,11 +55,12 @@ def logged_events() -> Iterator[str]:
 
 
 def metric_names() -> set[str]:
-    """The metrics that the function answers with after a success."""
+    """The metrics that the function answers with after a success, with kept sales that were counted."""
     run = Run("r1", MORNING, "test", finished_at=MORNING, duration_seconds=1.0)
     for name in COUNTS:
         setattr(run, name, 1)
-    text = format_metrics(RunTotals({"success": 1}, run, run))
+    state = SalesState("a", swept_at=MORNING, proof=Proof(MORNING, "proved", 1, 1, 1))
+    text = format_metrics(RunTotals({"success": 1}, run, run), SalesStatus(state, {"postgres": 0}))
     return set(re.findall(r"^(etl_\w+)[ {]", text, re.MULTILINE))
 
 

@@ -53,23 +53,35 @@ for _table in TABLES:
     )
 
 
-def create_tables(connection: sa.Connection, tables: sa.MetaData) -> None:
+def _create_tables(connection: sa.Connection) -> None:
     """Create what is missing. Needs the right to create only where something is."""
     names = set(sa.inspect(connection).get_table_names())
-    if not names.issuperset(tables.tables):
+    if not names.issuperset(metadata.tables):
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CREATE_LOCK)))
-        tables.create_all(connection)
+        metadata.create_all(connection)
 
 
 def check_tables(engine: sa.Engine, deadline: Deadline) -> None:
     """Raise ConfigurationError where a table that is there already can't hold a Summary."""
     with transaction(engine, deadline) as connection:
-        check_columns(connection)
+        _check_types(_column_types(connection))
 
 
-def check_columns(connection: sa.Connection) -> None:
-    """The same within a transaction of the caller's."""
-    _check_types(_column_types(connection))
+def prepare_tables(connection: sa.Connection, *, dry_run: bool) -> list[str]:
+    """Create the tables that aren't there, check the others, and say which columns round amounts. Returns these."""
+    _create_tables(connection)
+    types = _column_types(connection)
+    _check_types(types)
+    rounded = _rounded_columns(types)
+    if rounded and not dry_run:
+        log_warning(
+            "Postgres amounts rounded",
+            database="postgres",
+            columns=rounded,
+            error="these columns were made with fewer than 9 decimals, so that amounts are rounded on their way in; "
+            "change their type to numeric(38,9) to keep them exact",
+        )
+    return rounded
 
 
 Types = dict[str, dict[str, str]]
@@ -138,9 +150,7 @@ def load_postgres(
     started = time.perf_counter()
     result = LoadResult("postgres", "dry_run" if dry_run else "success")
     with transaction(engine, deadline) as connection:
-        create_tables(connection, metadata)
-        types = _column_types(connection)
-        _check_types(types)
+        rounded = prepare_tables(connection, dry_run=dry_run)
         for table in TABLES:
             _stage(connection, table, summary, deadline)
         _keep_names(connection)
@@ -150,7 +160,7 @@ def load_postgres(
         if dry_run:
             connection.rollback()
         else:
-            _reconcile(connection, summary, _rounded_columns(types), result)
+            _reconcile(connection, summary, rounded, result)
             before_commit(connection, result)
     result.seconds = time.perf_counter() - started
     return result
@@ -291,14 +301,6 @@ def _examples(connection: sa.Connection, table: Table, is_changed: str) -> list[
 def _reconcile(connection: sa.Connection, summary: Summary, rounded: list[str], result: LoadResult) -> None:
     """Read back what the tables hold for the scope; raises where it isn't the Summary."""
     started = time.perf_counter()
-    if rounded:
-        log_warning(
-            "Postgres amounts rounded",
-            database="postgres",
-            columns=rounded,
-            error="these columns were made with fewer than 9 decimals, so that amounts are rounded on their way in; "
-            "change their type to numeric(38,9) to keep them exact",
-        )
     for table, expected in expected_totals(summary):
         stored = _totals(connection, table, _in_scope(table))
         if rounded:

@@ -1,5 +1,6 @@
 """The metrics say what the ledger says, in the text format that Prometheus parses."""
 
+import math
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -8,6 +9,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from etl.run.ledger import Run, RunTotals
 from etl.run.metrics import CONTENT_TYPE, format_metrics
+from etl.sales.state import Counts, Proof, SalesState
+from etl.sales.status import SalesStatus
 
 STARTED = datetime(2026, 11, 23, 6, 0, tzinfo=UTC)
 SUCCESS = Run(
@@ -81,6 +84,28 @@ def test_metrics(totals: RunTotals, expected: dict[str, float]) -> None:
     assert all(family.documentation for family in families)
     assert {f.name: f.type for f in families if f.name.startswith("etl_jobs")} == {"etl_jobs": "counter"}
     assert format_metrics(totals) == text
+
+
+def test_kept_sales() -> None:
+    """How many are kept, when they were swept and counted, and what each store lacks: what isn't known is no 0."""
+    swept = STARTED - timedelta(hours=2)
+    state = SalesState("a", counts=Counts(kept=200), swept_at=swept, proof=Proof(STARTED, "unproved", 200, 198, 198))
+    assert kept_metrics(SalesStatus(state, {"postgres": 0, "bigquery": None})) == {
+        "etl_kept_sales": 200.0,
+        "etl_last_sweep_timestamp_seconds": swept.timestamp(),
+        "etl_last_count_proof_timestamp_seconds": STARTED.timestamp(),
+        "etl_sales_off": 2.0,
+        'etl_pending_groups{store="postgres"}': 0.0,
+        'etl_pending_groups{store="bigquery"}': math.inf,
+    }
+    assert kept_metrics(SalesStatus(SalesState("a"), {})) == {"etl_kept_sales": 0.0}
+
+
+def kept_metrics(status: SalesStatus) -> dict[str, float]:
+    """What is said of the kept sales besides that no run has ended."""
+    lines = format_metrics(RunTotals({}, None, None), status).splitlines()
+    pairs = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    return {name: float(value) for name, value in pairs if not name.startswith("etl_jobs")}
 
 
 def test_text_format() -> None:
