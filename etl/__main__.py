@@ -8,19 +8,20 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from etl.errors import EtlError
-from etl.extract.tally import Tally
+from etl.extract.tally import Progress
 from etl.logs import configure_logs
 from etl.run.pipeline import RunOptions, run_etl_once
 from etl.run.report import RunReport
+from etl.sales.report import SalesReport
 from etl.settings import Settings
 
 STOP_SECONDS = 3.0
 """How long a run may take to end after a signal: it records that within a second."""
-_NAMES = {"events": "events", "ticket_sales": "ticket sales"}
+_NAMES = {"events": "events", "ticket_sales": "ticket sales", "increment": "changed sales", "sweep": "sweep"}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -86,23 +87,21 @@ class _PlainFormatter(logging.Formatter):
 
 
 class _Bars:
-    """A progress line a dataset: records, records a second, pages, and the share of the declared total."""
+    """A progress line a reading: records, the share of the declared total, the time that is left, pages."""
 
     def __init__(self, make: Callable[..., Any]) -> None:
         self._make = make
         self._bars: dict[str, Any] = {}
-        self._shown: dict[str, int] = {}
 
-    def show(self, tally: Tally) -> None:
-        """Called after each page."""
-        name = tally.dataset
+    def show(self, progress: Progress) -> None:
+        """Called after each page. A sweep goes on where an earlier run has stopped."""
+        name, before = progress.what, progress.before
         if name not in self._bars:
-            self._bars[name] = self._make(desc=_NAMES[name], unit=" records", total=tally.first_total, leave=True)
+            self._bars[name] = self._make(desc=_NAMES[name], unit=" records", initial=before, leave=True)
         bar = self._bars[name]
-        bar.total = tally.last_total
-        bar.set_postfix(pages=tally.pages, refresh=False)
-        bar.update(tally.read - self._shown.get(name, 0))
-        self._shown[name] = tally.read
+        bar.total = progress.total
+        bar.set_postfix(pages=progress.pages, refresh=False)
+        bar.update(before + progress.read - bar.n)
 
     def close(self) -> None:
         for bar in self._bars.values():
@@ -138,6 +137,8 @@ def format_report(report: RunReport) -> str:
         f"  read    {read}",
         f"  totals  {totals}",
     ]
+    if report.kept_sales is not None:
+        lines += _kept_lines(report.kept_sales)
     for name, result in report.stores.items():
         for table, changes in result.changes.items():
             lines.append(
@@ -146,6 +147,19 @@ def format_report(report: RunReport) -> str:
             )
     stages = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in report.stages.items())
     return "\n".join([*lines, f"  stages  {stages}"])
+
+
+def _kept_lines(kept: SalesReport) -> Iterator[str]:
+    """What is kept, and how far the sweep is that nothing can be published without."""
+    off = f", {abs(kept.off)} too {'many' if kept.off > 0 else 'few'}" if kept.off else ""
+    yield f"  kept    {kept.kept} ticket sales: {kept.completeness or 'not yet counted'}{off}"
+    if kept.progress is not None:
+        far = kept.progress
+        total = far["declared_total"] or "an unknown total"
+        yield (
+            f"  sweep   {far['records']} records of {total} on {far['pages']} pages since {far['since']}: "
+            "nothing is published yet, run again to read on"
+        )
 
 
 if __name__ == "__main__":

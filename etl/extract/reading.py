@@ -19,7 +19,7 @@ from etl.extract.page_ids import PageIds
 from etl.extract.pages import PageStream
 from etl.extract.paging_signals import declared_size
 from etl.extract.seen_ids import Id, SeenIds
-from etl.extract.tally import MAX_REJECTS_KEPT, Progress, RejectedItem, Tally
+from etl.extract.tally import MAX_REJECTS_KEPT, RejectedItem, ShowProgress, Tally, progress_of
 from etl.records.fields import SENT, EventRecord, FieldCount, Rejected, SaleItem, TicketSaleRecord
 from etl.records.plain_sales import ColumnReader, SaleColumns, SaleRow, columns_of, row_of
 from etl.records.reader import read_event, sale_reader
@@ -44,7 +44,7 @@ class Extraction:
         max_pages: int,
         *,
         force: bool = False,
-        progress: Progress = lambda _: None,
+        progress: ShowProgress = lambda _: None,
     ) -> None:
         self.tallies: dict[str, Tally] = {}
         self._api = api
@@ -95,7 +95,7 @@ class Extraction:
                 tally.folded += time.perf_counter() - started
             tally.waited = pages.waited
             pages.has_news = reading.end_page(fetched)
-            self._progress(tally)
+            self._progress(progress_of(tally))
         if reading.has_open_end():
             reading.close_end(pages.fetch_total(fetched.request))
         reading.check(pages.refusal, force=self._force)
@@ -317,7 +317,7 @@ class Reading(Generic[ItemT]):
 
 
 def extract_events_and_sales(
-    api: Api, today: date, zone: tzinfo, max_pages: int, *, force: bool = False, progress: Progress = lambda _: None
+    api: Api, today: date, zone: tzinfo, max_pages: int, *, force: bool = False, progress: ShowProgress = lambda _: None
 ) -> Extraction:
     """The upstream's events and ticket sales as two streams of records; nothing is fetched before they are read.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from etl.records.fields import MISSING, UNREADABLE
 
@@ -80,4 +81,23 @@ class Tally:
         return "proved" if is_proved and not (self.total_fell or self.jumps or self.far_repeats) else "unproved"
 
 
-Progress = Callable[[Tally], None]
+class Progress(NamedTuple):
+    """How far a reading is: records and pages read, and the total that was declared last.
+
+    `what` is read: `events` or `ticket_sales`; where sales are kept, `increment` or `sweep`. `before` are the records
+    that earlier runs have read of the same sweep.
+    """
+
+    what: str
+    read: int
+    total: int | None
+    pages: int
+    before: int = 0
+
+
+ShowProgress = Callable[[Progress], None]
+
+
+def progress_of(tally: Tally, what: str | None = None, before: int = 0) -> Progress:
+    """How far the reading is that this tally counts."""
+    return Progress(what or tally.dataset, tally.read, tally.last_total, tally.pages, before)

@@ -31,7 +31,7 @@ from etl.extract.client import Api, BrokenPageError
 from etl.extract.reading import Extraction, extract_events_and_sales
 from etl.extract.retries import MAX_ATTEMPTS
 from etl.extract.secret_manager import read_secret
-from etl.extract.tally import Progress, Tally
+from etl.extract.tally import ShowProgress, Tally
 from etl.extract.token import Token
 from etl.load.postgres.database import engine_for
 from etl.load.postgres.load import check_tables, load_postgres
@@ -70,7 +70,7 @@ class RunOptions:
     force: bool = False
     sweep: bool = False
     trigger: str = "python"
-    progress: Progress = lambda _: None
+    progress: ShowProgress = lambda _: None
     is_terminating: Callable[[], bool] = lambda: False
     trace: str | None = None
     span_id: str | None = None

@@ -15,7 +15,7 @@ from etl.deadline import Deadline
 from etl.errors import IncompleteExtractError, UpstreamError
 from etl.extract.client import NoSuchParameterError
 from etl.extract.sale_pages import ReadSale, SaleBatch, SalePages
-from etl.extract.tally import Tally
+from etl.extract.tally import ShowProgress, Tally, progress_of
 from etl.logs import log_info, log_warning
 from etl.sales.changes import CANARY, ChangeFilter, most_recent, upstream_clock
 from etl.sales.kept import Copies, KeptSale, kept_sales
@@ -97,7 +97,7 @@ class SalesRun:
         now: Callable[[], datetime],
         *,
         judge: Callable[[Tally], None],
-        show: Callable[[Tally], None] = lambda _: None,
+        show: ShowProgress = lambda _: None,
         force: bool = False,
         sweep: bool = False,
         dry_run: bool = False,
@@ -289,7 +289,7 @@ class SalesRun:
             came.update(sale.sale_id for sale in batch.sales if sale.sale_id in recent)
             self._judge(reading.tally)
             slice_.add(batch.sales, partial(replace, increment=Increment(since, as_of, batch.bookmark)))
-            self._show(reading.tally)
+            self._show(progress_of(reading.tally, "increment"))
             # Of a page that is read again alone, no increment would ever come to its end.
             if self._left(share) <= 0 and reading.tally.pages > (0 if start is None else start.request.ordinal):
                 return slice_.commit(), None
@@ -370,14 +370,14 @@ class SalesRun:
         reading = self._pages.reading()
         slice_ = _Slice(self, state)
         first_as_of: datetime | None = None
-        has_ended = True
+        has_ended, before = True, sweep.read
         for batch in () if sweep.has_ended else self._pages.read(reading, start=sweep.bookmark):
             if first_as_of is None and self._filter is not None:
                 first_as_of = self._clock(batch.date)
             sweep = self._advanced(sweep, batch, reading.tally)
             self._judge(reading.tally)
             slice_.add(batch.sales, _Advance(sweep, first_as_of))
-            self._show(reading.tally)
+            self._show(progress_of(reading.tally, "sweep", before))
             if self._left(_PUBLISH_SHARE) <= 0 and self.report.sweep_pages > 1:
                 has_ended = False
                 slice_.commit()  # before what is under way is waited for

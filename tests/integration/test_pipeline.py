@@ -21,7 +21,7 @@ from google.cloud.bigquery import Client
 from etl import run_etl_once
 from etl.errors import EtlError
 from etl.extract.client import Api
-from etl.extract.tally import Tally
+from etl.extract.tally import Progress
 from etl.run.ledger import MemoryLedger
 from etl.run.pipeline import RunOptions
 from etl.settings import ENVIRONMENT
@@ -94,15 +94,12 @@ def test_from_python_a_run_is_as_the_environment_says(
         monkeypatch.delenv(name, raising=False)
     for name, value in env.items():
         monkeypatch.setenv(name, value)
-    shown: list[tuple[str, int, int, int | None]] = []
-
-    def note(tally: Tally) -> None:
-        shown.append((tally.dataset, tally.pages, tally.read, tally.last_total))
-
-    report = run_etl_once(options=RunOptions(progress=note))
+    shown: list[Progress] = []
+    report = run_etl_once(options=RunOptions(progress=shown.append))
     assert (report.status, report.trigger, report.sales_count) == ("success", "python", 200)
     # The last page is full, and asked for once more.
-    assert shown == [("events", 1, 10, 10), *(("ticket_sales", page, page * 50, 200) for page in (1, 2, 3, 4, 4))]
+    sales = (Progress("ticket_sales", read=page * 50, total=200, pages=page) for page in (1, 2, 3, 4, 4))
+    assert shown == [Progress("events", read=10, total=10, pages=1), *sales]
     wanted = wanted_tables(postgres_server, upstream.events, upstream.sales)
     assert postgres_tables(postgres_server, database) == wanted
     assert gc.isenabled()

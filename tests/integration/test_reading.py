@@ -759,7 +759,7 @@ def test_streams_are_lazy_and_tell_their_progress(capsys: pytest.CaptureFixture[
         TicketingApi(plain_events(3), plain_sales(5), page_size=2) as upstream,
         client(upstream.base_url, env=ONE_BY_ONE) as api,
     ):
-        source = extraction(api, progress=lambda tally: seen.append((tally.dataset, tally.pages, tally.read)))
+        source = extraction(api, progress=lambda shown: seen.append((shown.what, shown.pages, shown.read)))
         sales, events = source.sales(), source.events()
         assert upstream.requests == []
         assert [event.event_id for event in events] == ["event-0", "event-1", "event-2"]

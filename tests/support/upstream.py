@@ -15,7 +15,7 @@ import pytest
 from etl.deadline import Deadline
 from etl.extract.client import EVENTS, TICKET_SALES, Api, Dataset
 from etl.extract.reading import Extraction, extract_events_and_sales
-from etl.extract.tally import Progress, Tally
+from etl.extract.tally import ShowProgress, Tally
 from etl.extract.token import Token
 from etl.logs import configure_logs
 from etl.settings import Settings
@@ -80,7 +80,7 @@ class Reading:
 
 
 def extraction(
-    api: Api, *, force: bool = False, max_pages: int = 1000, progress: Progress = lambda _: None
+    api: Api, *, force: bool = False, max_pages: int = 1000, progress: ShowProgress = lambda _: None
 ) -> Extraction:
     """Both streams, in UTC; TODAY is the day of what has no date."""
     return extract_events_and_sales(api, TODAY, UTC, max_pages, force=force, progress=progress)

@@ -153,6 +153,23 @@ def test_on_a_terminal(upstream: TicketingApi, env: dict[str, str], envelope: st
     assert re.search(r"run \S+: success in .*\r\n  read    10 events, 200 ticket sales ", shown), shown
 
 
+def test_a_sweep_over_several_runs(upstream: TicketingApi, env: dict[str, str]) -> None:
+    """With kept sales a run that is out of time says how far it is; the next one's bar goes on from there."""
+    upstream.datasets["ticket_sales"].envelope = ENVELOPES["veritix"].sized(10)
+    upstream.latency_seconds = 0.2
+    env = {**env, "ETL_SALES_STORE": "postgres", "NEST_API_CONCURRENCY": "1", "ETL_DEADLINE_SECONDS": "3"}
+    code, shown = on_a_terminal(env)
+    assert code == 0, shown
+    so_far = re.search(r"sweep +(\d+) records of 200 on \d+ pages since \S+: nothing is published yet", shown)
+    assert so_far is not None, shown
+    assert re.search(r"run \S+: reading in ", shown), shown
+    code, shown = on_a_terminal({**env, "ETL_DEADLINE_SECONDS": "60"})
+    assert code == 0, shown
+    [first, *_] = re.findall(r"sweep: .*\| (\d+)/200 \[.*<.*records/s", shown)
+    assert int(so_far[1]) <= int(first) <= int(so_far[1]) + 20, shown  # the page that it goes on from is read again
+    assert "kept    200 ticket sales: proved\r\n" in shown, shown
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signals_in_mid_run(
     upstream: TicketingApi,
