@@ -96,10 +96,44 @@ ADMIN = {
     "refresh-settings": Moment("admin", r"^GET .*/connectSettings"),
     "refresh-certificate": Moment("admin", r"^POST .*:generateEphemeralCert"),
 }
+KEPT = {
+    "make-tables": Moment("postgres", r"CREATE TABLE etl_ticket_sales", first_run=True),
+    "read-state": Moment("postgres", r"^SELECT etl_sales_state\.state"),
+    "commit-state": Moment("postgres", r"(?s)^commit\n.*SELECT etl_sales_state\.state"),
+    "keep-events": Moment("postgres", r"(?s)^\s*WITH compared AS.*INSERT INTO etl_events"),
+    "commit-events": Moment("postgres", r"(?s)^commit\n.*INSERT INTO etl_events"),
+    "canary": Moment("upstream", r"^GET /api/v1/ticket-sales\?filter.*limit=1", first_run=False),
+    "increment": Moment("upstream", r"^GET /api/v1/ticket-sales\?filter(?!.*limit=1)", first_run=False),
+    "begin-sweep": Moment("postgres", r"^DELETE FROM etl_swept_sales"),
+    "sweep": Moment("upstream", r"^GET /api/v1/ticket-sales\?page=3\s"),
+    "stage-sales": Moment("postgres", r"^CREATE TEMPORARY TABLE etl_staging_sales"),
+    "copying-sales": Moment("postgres", r"^rows of COPY etl_staging_sales"),
+    "ingest": Moment("postgres", r"(?s)^\s*WITH latest AS"),
+    "note-swept": Moment("postgres", r"(?s)^\s*INSERT INTO etl_swept_sales"),
+    "hold": Moment("postgres", r"(?s)^SELECT etl_lease\.fence"),
+    "commit-slice": Moment("postgres", r"(?s)^commit\n.*WITH latest AS"),
+    "lookup": Moment("upstream", r"^GET /api/v1/ticket-sales/\d", first_run=False),
+    "delete-sales": Moment("postgres", r"(?s)^\s*WITH gone AS", first_run=False),
+    "commit-deletion": Moment("postgres", r"(?s)^commit\n.*WITH gone AS", first_run=False),
+    "recount": Moment("postgres", r"(?s)^SELECT\s+count\(sale_id\)"),
+    "save-state": Moment("postgres", r"^INSERT INTO etl_sales_state"),
+    "publish-days": Moment("postgres", r"INSERT INTO daily_ticket_sales"),
+    "publish-events": Moment("postgres", r"INSERT INTO event_sales_summary"),
+    "clear-pending": Moment("postgres", r"^DELETE FROM etl_pending_groups"),
+    "commit-publication": Moment("postgres", r"(?s)^commit\n.*INSERT INTO daily_ticket_sales"),
+    "read-pending": Moment("postgres", r"(?s)^SELECT k\.event_id, k\.sale_date, sum"),
+    "merge": BIGQUERY["merge"],
+    "merging": BIGQUERY["merging"],
+    "commit-mark": Moment(
+        "postgres", r"(?s)^commit\n(?!.*INSERT INTO daily_ticket_sales).*DELETE FROM etl_pending_groups"
+    ),
+}
+"""Those of a run with kept sales, wherever they are."""
 MOMENTS: dict[str, dict[str, Moment]] = {
     "upstream": UPSTREAM,
     "postgres": POSTGRES,
     "bigquery": BIGQUERY,
     "secret": SECRET,
     "admin": ADMIN,
+    "kept": KEPT,
 }

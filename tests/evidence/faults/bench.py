@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -11,11 +11,13 @@ from typing import Any
 
 from google.api_core.exceptions import NotFound
 
+from etl.sales.tables import metadata as sales_tables
 from tests.doubles.bigquery import BigQueryEmulator
 from tests.doubles.cloud_sql import CloudSqlStandIn
 from tests.doubles.fault_proxy import FaultProxy
 from tests.doubles.http_stand_in import Answer, HttpStandIn, Request, google_error
 from tests.doubles.postgres import EmbeddedPostgres
+from tests.doubles.ticketing.changes import Changes
 from tests.doubles.wire import HttpWire, PostgresWire
 from tests.evidence.faults.instances import THREADS, Instances
 from tests.support.oracle import Tables
@@ -24,10 +26,15 @@ from tests.support.testbed import ENVELOPE, EVENTS, PASSWORD, SALES, Testbed, op
 DEADLINE_SECONDS = 6.0
 PAGE_SIZES = {"events": 8, "ticket_sales": 30}
 BASE_EVENTS = EVENTS[:24]
-BASE_SALES = [sale for sale in SALES if sale["eventId"] in {event["id"] for event in BASE_EVENTS}][:140]
+BASE_SALES = [
+    sale | {"updatedAt": "2026-11-20T08:00:00.000Z"}
+    for sale in SALES
+    if sale["eventId"] in {event["id"] for event in BASE_EVENTS}
+][:140]
 CERTIFICATE_LIFETIME = timedelta(minutes=1)
 """So short that the Connector asks for a new one at each connection."""
 TABLES = ("event_sales_summary", "daily_ticket_sales")
+KEPT_TABLES = (*TABLES, *sales_tables.tables)
 NOTHING = Tables([], [])
 _WIRES = {"postgres": PostgresWire, "bigquery": HttpWire, "upstream": HttpWire, "secret": HttpWire, "admin": HttpWire}
 _ROUTED = {
@@ -69,23 +76,28 @@ class Bench:
             upstream.datasets[name].envelope = ENVELOPE.sized(size)
         self.cloud_sql.client_lifetime = CERTIFICATE_LIFETIME
 
-    def restore(self, *, empty: bool) -> None:
-        """The stores as they were before: the base snapshot in both, or no table at all; and a healthy upstream."""
+    def restore(self, *, empty: bool, kept: bool = False) -> None:
+        """The stores as they were before: the base snapshot in both, or no table at all; and a healthy upstream.
+
+        `kept`: with the sales that belong to it.
+        """
         self.mend()
         self.bed.upstream.events, self.bed.upstream.sales = list(BASE_EVENTS), list(BASE_SALES)
         if empty:
             self.bed.reset_stores()
         else:
-            self._restore_rows()
+            self._restore_rows(KEPT_TABLES if kept else TABLES)
             for name in self.staging_tables():
                 self.bed.bigquery.delete_table(f"{self.bed.dataset}.{name}", timeout=30)
         self.bed.upstream.requests.clear()
         for stand_in in (self.bed.front, self.bed.secret_manager, self.cloud_sql, self.elsewhere):
             stand_in.log.clear()
 
-    def _restore_rows(self) -> None:
-        names = ", ".join(TABLES)
-        rows = "; ".join(f"INSERT INTO {name} SELECT * FROM saved.{name}" for name in TABLES)
+    def _restore_rows(self, tables: Sequence[str]) -> None:
+        if any(self.bed.sql(f"SELECT to_regclass('{name}') IS NULL")[0][0] for name in tables):
+            self._load("kept")
+        names = ", ".join(tables)
+        rows = "; ".join(f"INSERT INTO {name} SELECT * FROM saved.{name}" for name in tables)
         self.bed.sql(f"TRUNCATE {names}; {rows}; UPDATE etl_lease SET run_id = NULL")
         changes = "; ".join(
             f"DELETE FROM {self.bed.dataset}.{name} WHERE TRUE; "
@@ -97,14 +109,17 @@ class Bench:
     def save(self) -> None:
         """Load the base snapshot, and keep it for `restore`."""
         self.restore(empty=True)
-        answer = self.instances.function("direct").call()
-        assert answer.status_code == 200, answer.text
+        self._load("kept")
         self.base = self.bed.wanted()
-        copies = "; ".join(f"CREATE TABLE saved.{name} AS TABLE {name}" for name in TABLES)
+        copies = "; ".join(f"CREATE TABLE saved.{name} AS TABLE {name}" for name in KEPT_TABLES)
         self.bed.sql(f"CREATE SCHEMA saved; {copies}")
         self.bed.bigquery.create_dataset(f"{self.bed.dataset}_saved", timeout=30)
         for name in TABLES:
             self._query(f"CREATE TABLE {self.bed.dataset}_saved.{name} AS SELECT * FROM {self.bed.dataset}.{name}")
+
+    def _load(self, variant: str) -> None:
+        answer = self.instances.function(variant).call()
+        assert answer.status_code == 200, answer.text
 
     def _query(self, sql: str) -> None:
         self.bed.bigquery.query_and_wait(sql, wait_timeout=30)
@@ -184,6 +199,7 @@ def open_bench(postgres: EmbeddedPostgres, bigquery: BigQueryEmulator) -> Iterat
         instances = stack.enter_context(Instances(bed.env, login))
         kept = f"{bed.dataset}_saved"
         stack.callback(bed.bigquery.delete_dataset, kept, delete_contents=True, not_found_ok=True, timeout=30)
+        bed.upstream.changes = Changes()
         bench = Bench(bed, proxies, cloud_sql, stack.enter_context(Elsewhere()), instances)
         bench.save()
         yield bench

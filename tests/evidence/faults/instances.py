@@ -10,8 +10,21 @@ from typing import Self
 from tests.support.function import Function
 
 THREADS = 4
-IDLE_THREADS = {"direct": 2 + THREADS, "second": 2 + THREADS, "clock": 2 + THREADS, "cloud-sql": 9 + THREADS}
+IDLE_THREADS = {
+    "direct": 2 + THREADS,
+    "second": 2 + THREADS,
+    "kept": 2 + THREADS,
+    "kept-second": 2 + THREADS,
+    "clock": 2 + THREADS,
+    "cloud-sql": 9 + THREADS,
+}
 """Of each variant: gunicorn's own and its pool, and one of a C library; with Cloud SQL those of the Connector, too."""
+KEPT = {
+    "ETL_SALES_STORE": "postgres",
+    "NEST_API_CHANGED_QUERY": "filter.updatedAt=$gte:{since}&sortBy=updatedAt:DESC",
+    "ETL_SWEEP_HOURS": "0",
+}
+"""Each run reads an increment and then sweeps."""
 _SHIFTING = Path(__file__).parent / "clock"
 
 
@@ -24,7 +37,14 @@ class Instances:
         """Holds the seconds by which the clock of the variant `clock` is shifted."""
         without_url = {name: value for name, value in env.items() if name != "DATABASE_URL"}
         shifted = {"PYTHONPATH": str(_SHIFTING), "SHIFTED_CLOCK": str(self.clock), "ETL_TIMEZONE": "Europe/Berlin"}
-        self._envs = {"direct": env, "second": env, "clock": {**env, **shifted}, "cloud-sql": {**without_url, **login}}
+        self._envs = {
+            "direct": env,
+            "second": env,
+            "kept": {**env, **KEPT},
+            "kept-second": {**env, **KEPT},
+            "clock": {**env, **shifted},
+            "cloud-sql": {**without_url, **login},
+        }
         self._functions: dict[str, Function] = {}
 
     def __enter__(self) -> Self:

@@ -79,7 +79,7 @@ def check_ledger(play: Play, _: Watch) -> Iterator[str]:
             continue
         elif play.is_outdated and row["error_code"] == "terminated":
             continue  # buried by the one that took its lease over
-        elif (row["status"], row["error_code"]) != (("failed", code) if code else ("success", None)):
+        elif (row["status"], row["error_code"]) != (("failed", code) if code else (answered.body["status"], None)):
             said = f"{row['status']} {row['error_code'] or ''}"
             yield f"run {run_id} answered {code or 'success'}, and the ledger says {said.strip()}"
     for status, counted, there in play.bench.miscounted():

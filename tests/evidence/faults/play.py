@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import requests
@@ -24,6 +25,8 @@ from tests.support.oracle import Tables, wanted_tables
 from tests.support.testbed import change_at_random
 
 SETTLE_SECONDS = 3.0
+_VARIANTS = {"admin": "cloud-sql", "kept": "kept"}
+"""The function's, at places that only one of them comes to."""
 _LATER = {"after-": acts.after, "amid-": acts.amid}
 """Of a moment: work is done not before its step, but then."""
 
@@ -44,7 +47,8 @@ class Play:
     def __init__(self, bench: Bench, scenario: Scenario, kind: Kind) -> None:
         self.bench = bench
         self.scenario = scenario
-        self.variant = "cloud-sql" if scenario.where == "admin" else kind.variant
+        self.variant = _VARIANTS.get(scenario.where, kind.variant)
+        self.is_kept = scenario.where == "kept"
         self.breaks = kind.breaks
         self.lasts = kind.lasts
         self.harmless = kind.harmless
@@ -61,6 +65,8 @@ class Play:
         self.late: Callable[[], None] | None = None
         """What still happens after the clean run."""
         self.zone = "UTC"
+        self._gone: dict[Any, dict[str, Any]] = {}
+        """Every sale that has been there, as it was last."""
         self.old: Tables = NOTHING
         """What both stores held before."""
         self.held: dict[str, Tables] = {}
@@ -74,12 +80,17 @@ class Play:
         return self.bench.instances.function(self.variant)
 
     @property
+    def other_function(self) -> Function:
+        """Another instance of it."""
+        return self.bench.instances.function("kept-second" if self.is_kept else "second")
+
+    @property
     def moment(self) -> Moment:
         return MOMENTS[self.scenario.where][_step(self.scenario)]
 
     def prepare(self) -> None:
         """Old data in the stores, new data upstream."""
-        self.bench.restore(empty=self.is_first_run)
+        self.bench.restore(empty=self.is_first_run, kept=self.is_kept)
         self.old = NOTHING if self.is_first_run else self.bench.base
         self.allowed.append(self.old)
         if self.scenario.when == "connect":
@@ -87,8 +98,21 @@ class Play:
         self.change_upstream()
 
     def change_upstream(self) -> Tables:
-        """Other data upstream from now on, which a store may hold; returns what it then holds."""
-        change_at_random(self.bench.bed.upstream, self.dice)
+        """Other data upstream from now on, which a store may hold; returns what it then holds.
+
+        With kept sales it may also hold them with the sales that are gone, until a sweep tells which these are.
+        """
+        upstream = self.bench.bed.upstream
+        before = {sale["id"]: sale for sale in upstream.sales}
+        change_at_random(upstream, self.dice)
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        upstream.sales = [
+            sale if sale == before.get(sale["id"]) else {**sale, "updatedAt": now} for sale in upstream.sales
+        ]
+        if self.is_kept:
+            self._gone |= before
+            still = {**self._gone, **{sale["id"]: sale for sale in upstream.sales}}
+            self.allowed.append(wanted_tables(self.bench.bed.postgres, upstream.events, [*still.values()], self.zone))
         self.allowed.append(self.wanted())
         return self.allowed[-1]
 

@@ -63,7 +63,14 @@ def _heal(play: Play) -> list[str]:
     wanted = play.wanted()
     if play.bench.lease_holder() is not None:
         play.expire_lease()
-    wrong = judge_heal(play, play.call(), wanted)
+    clean = play.call()
+    if play.is_kept:
+        # The first ends the sweep that was under way, the next one finds out what is gone, a third may have to ask.
+        for _ in range(2):
+            if clean.status == 200 and all(held == wanted for held in play.bench.stored().values()):
+                break
+            clean = play.call()
+    wrong = judge_heal(play, clean, wanted)
     if play.late is not None:
         play.late()
         if any(held != wanted for held in play.bench.stored().values()):

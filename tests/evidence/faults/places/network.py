@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from tests.doubles import fault_acts as acts
 from tests.doubles.fault_proxy import Act
-from tests.doubles.moments import BIGQUERY, POSTGRES, UPSTREAM
+from tests.doubles.moments import BIGQUERY, KEPT, POSTGRES, UPSTREAM
 from tests.evidence.faults.kind import Kind
 from tests.evidence.faults.places.google import strike
 from tests.evidence.faults.play import SETTLE_SECONDS, Play
@@ -16,10 +16,16 @@ HTTP = {
     "secret": ("start", "refresh"),
     "admin": ("settings", "certificate", "refresh-settings", "refresh-certificate"),
 }
-EVERYWHERE = {**HTTP, "postgres": tuple(POSTGRES)}
-ANSWERED = {**HTTP, "postgres": tuple(name for name in POSTGRES if not name.startswith("copying"))}
+EVERYWHERE = {**HTTP, "postgres": tuple(POSTGRES), "kept": tuple(KEPT)}
+ANSWERED = {
+    place: tuple(name for name in moments if not name.startswith("copying")) for place, moments in EVERYWHERE.items()
+}
 """Rows of a COPY have no answer of their own."""
-ONCE_SLOW = {**HTTP, "postgres": ("guard-tickets", "upsert-daily", "commit-load")}
+ONCE_SLOW = {
+    **HTTP,
+    "postgres": ("guard-tickets", "upsert-daily", "commit-load"),
+    "kept": ("increment", "ingest", "commit-slice", "publish-days", "commit-publication", "commit-mark"),
+}
 SILENT = {
     "upstream": ("events-first", "sales-last"),
     "postgres": (
@@ -32,6 +38,7 @@ SILENT = {
         "give-back",
     ),
     "bigquery": ("look-summary", "upload-daily", "compare", "merge", "merging", "reconcile", "drop-summary"),
+    "kept": ("increment", "lookup", "ingest", "commit-slice", "recount", "commit-publication", "commit-mark"),
 }
 
 

@@ -7,13 +7,14 @@ from contextlib import closing, suppress
 import pg8000.native
 
 from tests.doubles import fault_acts as acts
-from tests.doubles.moments import POSTGRES
+from tests.doubles.moments import KEPT, POSTGRES
 from tests.evidence.faults.kind import Kind
 from tests.evidence.faults.play import Play
 
 SHORT_LOCK_SECONDS = 0.5
-_EVERY = {"postgres": tuple(POSTGRES)}
-_STATEMENTS = {"postgres": tuple(name for name in POSTGRES if name != "connect")}
+_KEPT = tuple(name for name, moment in KEPT.items() if moment.place == "postgres")
+_EVERY = {"postgres": tuple(POSTGRES), "kept": _KEPT}
+_STATEMENTS = {"postgres": tuple(name for name in POSTGRES if name != "connect"), "kept": _KEPT}
 _LOCKED = {
     "lease": "etl_lease",
     "bury": "etl_runs",

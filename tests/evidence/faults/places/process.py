@@ -8,6 +8,7 @@ from contextlib import suppress
 from datetime import date, timedelta
 from pathlib import Path
 
+from tests.doubles.moments import KEPT
 from tests.evidence.faults.kind import Kind
 from tests.evidence.faults.play import Play
 
@@ -46,6 +47,7 @@ _MOMENTS = {
         "drop-summary",
         "after-drop-daily",
     ),
+    "kept": (*KEPT, *(f"after-{name}" for name in KEPT if name.startswith("commit-"))),
 }
 
 

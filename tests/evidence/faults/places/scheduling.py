@@ -3,9 +3,12 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from operator import attrgetter
 
+from tests.doubles.moments import KEPT
 from tests.evidence.faults.kind import Kind
 from tests.evidence.faults.play import Play
+from tests.support.function import Function
 
 BURST = 20
 HEAD_START_SECONDS = 0.5
@@ -26,14 +29,15 @@ _MOMENTS = {
         "after-commit-finish",
     ),
     "bigquery": ("stage-summary", "upload-daily", "compare", "merge", "after-merge", "reconcile", "drop-summary"),
+    "kept": tuple(KEPT),
 }
 
 
-def _again(variant: str) -> Callable[[Play], None]:
+def _again(choose: Callable[[Play], Function]) -> Callable[[Play], None]:
     """The same delivery once more, to the same process or to another instance."""
 
     def arm(play: Play) -> None:
-        function = play.bench.instances.function(variant)
+        function = choose(play)
         _beside(play, lambda: play.call(function, _HEADERS))
 
     return arm
@@ -52,7 +56,7 @@ def _beside(play: Play, work: Callable[[], object]) -> None:
 
 def _old_runner(play: Play) -> None:
     """It stands still while its lease runs out, another instance loads newer data, and then it goes on."""
-    worker, other = play.function.worker, play.bench.instances.function("second")
+    worker, other = play.function.worker, play.other_function
 
     def take_over() -> None:
         play.stop(worker)
@@ -77,8 +81,8 @@ def _burst(play: Play) -> None:
 
 
 SCHEDULING: dict[str, Kind] = {
-    "duplicate-delivery": Kind(_again("direct"), _MOMENTS, harmless=True),
-    "two-instances": Kind(_again("second"), _MOMENTS, harmless=True),
+    "duplicate-delivery": Kind(_again(attrgetter("function")), _MOMENTS, harmless=True),
+    "two-instances": Kind(_again(attrgetter("other_function")), _MOMENTS, harmless=True),
     "old-runner": Kind(_old_runner, _MOMENTS),
     "burst": Kind(_burst, _MOMENTS, harmless=True),
 }
