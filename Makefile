@@ -27,7 +27,7 @@ help:
 	@echo "make test-fast     the unit tests alone, in seconds"
 	@echo "make fuzz          random input, until something gives; EXAMPLES=1000, ARGS=\"-k settings\""
 	@echo "make increments    3,000 histories of kept sales; HISTORIES=200"
-	@echo "make faults        1,000 faults against real processes; ARGS=\"--count 60 --seed 2\", ARGS=\"--only ID\""
+	@echo "make faults        1,600 faults against real processes; ARGS=\"--count 60 --seed 2\", ARGS=\"--only ID\""
 	@echo "make bench         time and memory against what this machine can do; ARGS=\"--rows 1a,2 --scale 0.1\""
 	@echo "make lint, format  the linters and types alone; make the code look as they want it"
 	@echo "make requirements  compile requirements*.in into requirements*.txt; UPGRADE=--upgrade"

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 PARAMETERS = ("dry_run", "force", "sweep")
 MAX_BODY_BYTES = 65_536
+BODY_HINT = 'leave it empty, or send e.g. {"dry_run": true}'
 BODY_SECONDS = 5.0
 RUNS_SHOWN = 20
 LEDGER_SECONDS = 15.0
@@ -60,7 +61,7 @@ def _may_have_more(request: flask.Request, response: flask.Response) -> bool:
 
 def _handler(request: flask.Request) -> Callable[[flask.Request], flask.Response]:
     if request.path not in ROUTES:
-        raise NotFoundError(f"there is no {request.path[:100]!r} here: there are {', '.join(ROUTES)}")
+        raise NotFoundError(f"unknown path {request.path[:100]!r}; known paths: {', '.join(ROUTES)}")
     methods, handler = ROUTES[request.path]
     if request.method not in methods:
         raise MethodNotAllowedError(
@@ -138,7 +139,7 @@ def _parameters(request: flask.Request) -> dict[str, bool]:
     parameters: dict[str, bool] = {}
     for name, value in given:
         if name not in PARAMETERS:
-            raise BadRequestError(f"there is no parameter {name[:50]!r}: there are {', '.join(PARAMETERS)}")
+            raise BadRequestError(f"unknown parameter {name[:50]!r}; known parameters: {', '.join(PARAMETERS)}")
         if name in parameters:
             raise BadRequestError(f"{name} is given more than once: give it once")
         parameters[name] = _boolean(name, value)
@@ -158,9 +159,9 @@ def _body(request: flask.Request) -> tuple[tuple[str, Any], ...]:
         # Objects as their pairs, so that a parameter that is given twice is seen.
         body = json.loads(text, object_pairs_hook=tuple)
     except (ValueError, RecursionError):
-        raise BadRequestError('the body is no JSON: leave it empty, or write such as {"dry_run": true}') from None
+        raise BadRequestError(f"the body isn't valid JSON: {BODY_HINT}") from None
     if not isinstance(body, tuple):
-        raise BadRequestError('the body is no JSON object: leave it empty, or write such as {"dry_run": true}')
+        raise BadRequestError(f"the body isn't a JSON object: {BODY_HINT}")
     return body
 
 

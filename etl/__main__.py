@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run once against what the environment names. 0 if that succeeded, else 1."""
     parser = argparse.ArgumentParser(prog="python -m etl", description="Run the ETL once, as the environment says.")
     parser.add_argument("--dry-run", action="store_true", help="tell what would change, and write nothing")
-    parser.add_argument("--force", action="store_true", help="load in spite of the guards")
+    parser.add_argument("--force", action="store_true", help="load, and override the guards")
     parser.add_argument("--sweep", action="store_true", help="with kept sales: begin a sweep of the whole list")
     chosen = parser.parse_args(arguments)
     stopped = _stop_on_signals()

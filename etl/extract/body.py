@@ -2,7 +2,7 @@
 
 A body is never parsed as a whole: the place where the items begin is found by its tokens, then its items are decoded
 batch by batch. A cut between two items is tried, not searched for: a cut at a wrong place leaves a bracket or a string
-open, so that the batch is no JSON.
+open, so that the batch isn't valid JSON.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ def _batches(
         check()
         batch, rest, ended = _next_batch(body, decoder)
         if body.owes_item and not len(batch):
-            raise BodyError("is no JSON: its list of items ends with a comma")
+            raise BodyError("isn't valid JSON: its list of items ends with a comma")
         body.data = rest if ended else b"[" + rest
         body.owes_item = not ended
         if len(batch):
@@ -186,9 +186,9 @@ def _next_batch(body: _Body, decoder: ItemDecoder[ItemT]) -> tuple[Batch[ItemT],
         if complete and len(data) > LENIENT_BYTES:
             raise BodyError(f"has an item of more than {LENIENT_BYTES} bytes that isn't plain JSON")
         if complete:
-            raise BodyError("is no JSON, or is cut short")
+            raise BodyError("isn't valid JSON, or is cut short")
         if len(data) > MAX_ITEM_BYTES:
-            raise BodyError(f"has an item of more than {MAX_ITEM_BYTES} bytes, or is no JSON")
+            raise BodyError(f"has an item of more than {MAX_ITEM_BYTES} bytes, or isn't valid JSON")
         size += max(BATCH_BYTES, size >> 2)
         body.fill(min(size, MAX_ITEM_BYTES))
 
@@ -230,6 +230,6 @@ def _find_items(body: _Body) -> int:
         if len(body.data) > MAX_ENVELOPE_BYTES:
             raise BodyError(f"has no list of items in its first {MAX_ENVELOPE_BYTES} bytes")
         if body.is_complete:
-            raise BodyError("is no JSON, or is cut short")
+            raise BodyError("isn't valid JSON, or is cut short")
         body.fill(2 * len(body.data))
     return start

@@ -308,7 +308,7 @@ class Api:
         """The body as it comes, one `recv` at a time: a slow drip can't hold the run past its deadline."""
         if response.headers.get("Content-Encoding", "").strip().lower() not in _CODINGS:
             # What urllib3 keeps of a deflate that unpacks to nothing has no bound, and codings may be nested.
-            raise BodyError("is packed in a way that wasn't asked for: gzip was")
+            raise BodyError("is compressed in a way that wasn't asked for: only gzip was")
         while True:
             self._deadline.check()
             started = time.perf_counter()

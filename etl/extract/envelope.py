@@ -60,7 +60,7 @@ def read_envelope(text: bytes) -> dict[str, Any]:
     try:
         envelope = LENIENT.decode(decode_text(text))
     except (ValueError, RecursionError):
-        raise BodyError("is no JSON: what stands around its items can't be read") from None
+        raise BodyError("isn't valid JSON: what stands around its items can't be read") from None
     if not isinstance(envelope, dict):
         return {}
     _check_one_list(envelope)

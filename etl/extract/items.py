@@ -38,7 +38,7 @@ ItemT = TypeVar("ItemT", EventItem, SaleItem)
 
 
 class BodyError(ValueError):
-    """The body is no JSON, is cut short, or has no list of items. The message says which, without its content."""
+    """The body isn't valid JSON, is cut short, or has no list of items. The message says which, without its content."""
 
 
 def shown_keys(item: dict[str, Any]) -> list[str]:

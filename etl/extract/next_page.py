@@ -201,7 +201,7 @@ def _check_advance(number: int, state: _State) -> None:
     current = state.asked.ordinal if state.number is None else state.number
     if number <= current:
         raise IncompleteExtractError(
-            f"{state.asked.describe()} names page {number} as the next one: that doesn't lead on from page {current}"
+            f"{state.asked.describe()} names page {number} as the next one: that isn't after page {current}"
         )
     if state.last_number is not None and number > state.last_number:
         raise IncompleteExtractError(
@@ -405,7 +405,7 @@ def full_page(limit: int) -> str:
     """Why a page of as many items as were asked for can't be taken for all."""
     return (
         f"as many records came as NEST_API_PAGE_SIZE asks for, {limit}, more come where more are asked for, and "
-        "`page=2` brings the first ones again: how the next page is asked for isn't told. Set NEST_API_PAGE_SIZE to "
+        "`page=2` brings the first ones again: nothing says how to ask for the next page. Set NEST_API_PAGE_SIZE to "
         "more records than there are, or let the upstream tell its pages. "
         f"Understood are {understood_forms()}. A run with `force` loads what was read all the same."
     )

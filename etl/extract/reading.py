@@ -330,7 +330,7 @@ def extract_events_and_sales(
 def _signs(tally: Tally) -> str:
     """What tells that records may have been skipped, though the numbers fit."""
     fell = ", the declared total fell on the way" if tally.total_fell else ""
-    jumps = f", {tally.jumps} of them from further off than new records can have pushed them" if tally.jumps else ""
+    jumps = f", {tally.jumps} of them further down than insertions explain" if tally.jumps else ""
     return jumps + fell
 
 

@@ -53,7 +53,7 @@ def read_secret(name: str, endpoint: str | None, deadline: Deadline) -> str:
         if isinstance(error, TransportError):
             raise UpstreamError(f"no credentials for Secret Manager can be had now: {type(error).__name__}") from None
         raise ConfigurationError(
-            f"there are no credentials to read the secret {name} with ({type(error).__name__}): run as a service "
+            f"no credentials to read the secret {name} with ({type(error).__name__}): run as a service "
             "account, or run `gcloud auth application-default login`"
         ) from None
     except ParseError:

@@ -126,9 +126,11 @@ RETRIED = [
     pytest.param(Fault("reset", after_bytes=9), "the connection broke off", 200, id="reset in mid-body"),
     pytest.param(Fault("cut"), "the connection broke off", 200, id="cut short of its Content-Length"),
     pytest.param(Fault("cut_chunked"), "the connection broke off", 200, id="cut between chunks"),
-    pytest.param(Fault("truncated_json"), "the body is no JSON, or is cut short", 200, id="truncated JSON"),
-    pytest.param(Fault("status", status=200, body=b""), "the body is no JSON, or is cut short", 200, id="no body"),
-    pytest.param(Fault("not_json"), "the body is no JSON", 200, id="not JSON"),
+    pytest.param(Fault("truncated_json"), "the body isn't valid JSON, or is cut short", 200, id="truncated JSON"),
+    pytest.param(
+        Fault("status", status=200, body=b""), "the body isn't valid JSON, or is cut short", 200, id="no body"
+    ),
+    pytest.param(Fault("not_json"), "the body isn't valid JSON", 200, id="not JSON"),
     pytest.param(Fault("html"), "the body is neither a JSON object nor an array", 200, id="HTML"),
     pytest.param(
         Fault("wrong_shape"),
@@ -139,7 +141,7 @@ RETRIED = [
     pytest.param(
         Fault("status", status=200, body=b'{"data": {"a": 1}}'), "the body has no list under data", 200, id="data: {}"
     ),
-    pytest.param(Fault("status", status=200, body=b'{"data": []} x'), "the body is no JSON", 200, id="a rest"),
+    pytest.param(Fault("status", status=200, body=b'{"data": []} x'), "the body isn't valid JSON", 200, id="a rest"),
     pytest.param(
         Fault("status", status=200, headers={"Content-Encoding": "gzip"}, body=b"no gzip"),
         "the body's compression is damaged",
@@ -149,7 +151,7 @@ RETRIED = [
     *(
         pytest.param(
             Fault("status", status=200, headers={"Content-Encoding": coding}, body=GZIPPED),
-            "the body is packed in a way that wasn't asked for",
+            "the body is compressed in a way that wasn't asked for",
             200,
             id=f"packed as {coding}",
         )
@@ -157,7 +159,7 @@ RETRIED = [
     ),
     pytest.param(
         Fault("status", status=200, headers={"Content-Encoding": "gzip"}, body=GZIPPED[:-50]),
-        "the body is no JSON, or is cut short",
+        "the body isn't valid JSON, or is cut short",
         200,
         id="gzip cut short",
     ),

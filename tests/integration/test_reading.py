@@ -475,11 +475,13 @@ LARGE_AND_BROKEN = [
     pytest.param(Fault("cut", after_bytes=6000), "the connection broke off", id="cut"),
     pytest.param(Fault("cut_chunked", after_bytes=6000), "the connection broke off", id="cut between chunks"),
     pytest.param(Fault("reset", after_bytes=6000), "the connection broke off", id="reset"),
-    pytest.param(Fault("truncated_json", after_bytes=6000), "the body is no JSON, or is cut short", id="truncated"),
+    pytest.param(
+        Fault("truncated_json", after_bytes=6000), "the body isn't valid JSON, or is cut short", id="truncated"
+    ),
     pytest.param(Fault("hang", after_bytes=6000), "no answer, or no more of it, within 0.2 s", id="stalled"),
     pytest.param(
         Fault("status", status=200, body=json.dumps(plain_sales(90))[:-1].encode() + b"}"),
-        "the body is no JSON",
+        "the body isn't valid JSON",
         id="a wrong bracket at the end",
     ),
 ]

@@ -110,7 +110,7 @@ def _explain(error: BaseException, settings: Settings) -> str:
 
 _HINTS: dict[object, str] = {
     403: "the function's account needs roles/cloudsql.client, and the Cloud SQL Admin API must be enabled",
-    404: "there is no such instance: check INSTANCE_CONNECTION_NAME",
+    404: "no such instance: check INSTANCE_CONNECTION_NAME",
 }
 
 

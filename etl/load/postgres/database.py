@@ -145,7 +145,7 @@ def _ssl_context(url: DatabaseUrl) -> ssl.SSLContext | bool | None:
     if url.sslmode in ("allow", "prefer"):
         return None
     if url.sslrootcert is not None and not Path(url.sslrootcert).is_file():
-        raise ConfigurationError(f"DATABASE_URL names sslrootcert={url.sslrootcert}: there is no such file")
+        raise ConfigurationError(f"DATABASE_URL names sslrootcert={url.sslrootcert}: no such file")
     context = ssl.create_default_context(cafile=url.sslrootcert)
     context.check_hostname = url.sslmode == "verify-full"
     if url.sslmode == "require" and url.sslrootcert is None:
@@ -216,7 +216,7 @@ def explained_errors() -> Iterator[None]:
 
 _HINTS: dict[str, str] = {
     "28": "check user and password (or the IAM user, and roles/cloudsql.instanceUser)",
-    "3D": "there is no such database: create it, or check its name",
+    "3D": "no such database: create it, or check its name",
     "3F000": "the user may use no schema of its search_path: grant USAGE on one, and CREATE until the tables are made",
     "42P10": "the table lacks the key that docs/operations.md names for it: ALTER TABLE ... ADD PRIMARY KEY (...)",
     "42501": "the user lacks a right there: grant CONNECT and TEMPORARY on the database; USAGE on the schema, and "

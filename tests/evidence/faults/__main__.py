@@ -1,6 +1,6 @@
 """Plays seeded faults against real processes, and judges what they leave behind.
 
-    python -m tests.evidence.faults --count 1000 --seed 1      plays many, and prints how they came out by kind
+    python -m tests.evidence.faults --count 1600 --seed 1      plays many, and prints how they came out by kind
     python -m tests.evidence.faults --only ID --seed 1         plays one
 
 Exit code 1 if one came out wrong. Each such one is told with the command that plays it again.
@@ -21,7 +21,7 @@ from tests.sandbox.function import reach_loopback
 
 def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="faults", description="Plays seeded faults against real processes.")
-    parser.add_argument("--count", type=int, default=1000)
+    parser.add_argument("--count", type=int, default=1600)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=3, help="how many at once, each on parts of its own")
     parser.add_argument("--only", help="play this one: kind:where:when:number")

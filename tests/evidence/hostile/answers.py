@@ -24,7 +24,7 @@ from tests.evidence.hostile.bodies import (
 IN_TEXT = b'[{"id":1,"event_id":"e","note":"'
 TOO_MANY = "an item of more than 300000 values"
 TOO_LARGE, TOO_MUCH_BEFORE, TOO_MUCH_AFTER = "an item of more than", "no list of items in its first", "after its list"
-UNASKED, BROKE_OFF, NO_JSON = "wasn't asked for", "the connection broke off", "is no JSON, or is cut short"
+UNASKED, BROKE_OFF, NO_JSON = "wasn't asked for", "the connection broke off", "isn't valid JSON, or is cut short"
 HOSTILE = {
     "bomb: blanks, in a thousand members": Hostile(
         REFUSED,

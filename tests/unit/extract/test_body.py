@@ -216,8 +216,8 @@ def test_truncated_anywhere(body: bytes, item_count: int, knobs: Knobs | None) -
 
 DEEP = 100_000
 BROKEN = [
-    pytest.param(b"", "is no JSON, or is cut short", id="empty"),
-    pytest.param(b" \n", "is no JSON, or is cut short", id="blank"),
+    pytest.param(b"", "isn't valid JSON, or is cut short", id="empty"),
+    pytest.param(b" \n", "isn't valid JSON, or is cut short", id="blank"),
     pytest.param(b"null", "neither a JSON object nor an array", id="null"),
     pytest.param(b"42", "neither a JSON object nor an array", id="number"),
     pytest.param(b'"s3cret"', "neither a JSON object nor an array", id="text"),

@@ -51,7 +51,7 @@ RETRIABLE: list[tuple[Exception, str]] = [
     (BrokenPipeError(SECRET), "the connection failed: BrokenPipeError"),
     (TimeoutError(SECRET), "the connection failed: TimeoutError"),
     (socket.gaierror(SECRET), "the connection failed: gaierror"),
-    (BodyError("is no JSON, or is cut short"), "the body is no JSON, or is cut short"),
+    (BodyError("isn't valid JSON, or is cut short"), "the body isn't valid JSON, or is cut short"),
 ]
 FATAL: list[tuple[Exception, str]] = [
     (requests.exceptions.SSLError(SECRET), "its TLS certificate isn't trusted"),
