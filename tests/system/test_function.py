@@ -284,7 +284,10 @@ def refuse_token(api: TicketingApi) -> None:
     [
         pytest.param(forbid_page, "upstream_error", ["ticket_sales", "page 2", "403"], id="forbidden"),
         pytest.param(
-            answer_nonsense, "upstream_error", ["page 2", "tried 3 times", "statusCode"], id="no JSON, HTML, no items"
+            answer_nonsense,
+            "upstream_error",
+            ["page 2", "tried 3 times", "statusCode"],
+            id="valid JSON, HTML, no items",
         ),
         pytest.param(negative_page, "incomplete_extract", ["page 3", "page -1"], id="negative page number"),
         pytest.param(leave_origin, "upstream_error", ["http://127.0.0.1:1"], id="redirect to another origin"),

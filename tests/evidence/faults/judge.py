@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-from tests.evidence.faults.bench import DEADLINE_SECONDS
 from tests.evidence.faults.play import Answered, Play
 from tests.evidence.faults.traces import Watch, check_leaks, check_left, unrecorded
 from tests.support.oracle import Tables
@@ -89,7 +88,7 @@ def check_ledger(play: Play, _: Watch) -> Iterator[str]:
 def check_time(play: Play, _: Watch) -> Iterator[str]:
     """(e) It ended within its deadline and 5 s."""
     for answered in play.answers:
-        if answered.seconds > DEADLINE_SECONDS + MARGIN_SECONDS:
+        if answered.seconds > play.deadline_seconds + MARGIN_SECONDS:
             yield f"a run took {answered.seconds:.1f} s: {_said(answered)}"
 
 

@@ -17,7 +17,8 @@ import requests
 from tests.doubles import fault_acts as acts
 from tests.doubles.fault_proxy import Act, Trap
 from tests.doubles.moments import MOMENTS, Moment
-from tests.evidence.faults.bench import NOTHING, Bench
+from tests.evidence.faults.bench import DEADLINE_SECONDS, NOTHING, Bench
+from tests.evidence.faults.instances import KEPT_DEADLINE_SECONDS
 from tests.evidence.faults.kind import Kind
 from tests.evidence.faults.scenario import Scenario
 from tests.support.function import Function
@@ -49,6 +50,7 @@ class Play:
         self.scenario = scenario
         self.variant = _VARIANTS.get(scenario.where, kind.variant)
         self.is_kept = scenario.where == "kept"
+        self.deadline_seconds = KEPT_DEADLINE_SECONDS if self.is_kept else DEADLINE_SECONDS
         self.breaks = kind.breaks
         self.lasts = kind.lasts
         self.harmless = kind.harmless
@@ -65,8 +67,8 @@ class Play:
         self.late: Callable[[], None] | None = None
         """What still happens after the clean run."""
         self.zone = "UTC"
-        self._gone: dict[Any, dict[str, Any]] = {}
-        """Every sale that has been there, as it was last."""
+        self._seen: list[dict[Any, dict[str, Any]]] = []
+        """The sales that were upstream before each change, by id."""
         self.old: Tables = NOTHING
         """What both stores held before."""
         self.held: dict[str, Tables] = {}
@@ -109,10 +111,13 @@ class Play:
         upstream.sales = [
             sale if sale == before.get(sale["id"]) else {**sale, "updatedAt": now} for sale in upstream.sales
         ]
+        self._seen.append(before)
         if self.is_kept:
-            self._gone |= before
-            still = {**self._gone, **{sale["id"]: sale for sale in upstream.sales}}
-            self.allowed.append(wanted_tables(self.bench.bed.postgres, upstream.events, [*still.values()], self.zone))
+            still: dict[Any, dict[str, Any]] = {sale["id"]: sale for sale in upstream.sales}
+            for earlier in reversed(self._seen):
+                still = {**earlier, **still}
+                tables = wanted_tables(self.bench.bed.postgres, upstream.events, [*still.values()], self.zone)
+                self.allowed.append(tables)
         self.allowed.append(self.wanted())
         return self.allowed[-1]
 
@@ -185,7 +190,8 @@ class Play:
 
     def only(self, newest: Tables) -> None:
         """Nothing older may be held from now on."""
-        self.allowed[:] = [newest]
+        self.allowed[:] = self.allowed[-1 - len(self._seen) * self.is_kept :]
+        assert self.allowed[-1] == newest
 
     def take_over(self) -> None:
         """Let another run have the lease of one that is alive."""

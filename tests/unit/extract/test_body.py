@@ -228,26 +228,26 @@ BROKEN = [
     pytest.param(b'{"data":"s3cret","page":{"data":1}}', "its keys are data, page", id="no list"),
     pytest.param(b'{"data":{"x":[]}}', "its keys are data", id="no list inside"),
     pytest.param(b'{"data":{"data":{"data":[]}}}', "its keys are data", id="too far inside"),
-    pytest.param(b'{"data":[{"id":1}]} s3cret', "no JSON", id="garbage after an object"),
-    pytest.param(b'[{"id":1}] []', "no JSON", id="another array after"),
-    pytest.param(b'[{"id":1}]]', "no JSON", id="a bracket too many"),
-    pytest.param(b'{"data":[{"id":1}]}}', "no JSON", id="a brace too many"),
-    pytest.param(b'{"data":[{"id":1}],}', "no JSON", id="comma after the list"),
-    pytest.param(b'{"data":[{"id":1}]"page":1}', "no JSON", id="no comma after the list"),
-    pytest.param(b'{"data":[{"id":1},{"id":2},]}', "no JSON", id="comma at the end of the list"),
-    pytest.param(b'[{"id":1},{"id":2},\n]', "no JSON", id="comma and blank at the end of the list"),
-    pytest.param(b'[,{"id":1}]', "no JSON", id="comma first"),
-    pytest.param(b'[{"id":1},,{"id":2}]', "no JSON", id="two commas"),
-    pytest.param(b'[{"id":1}{"id":2}]', "no JSON", id="no comma"),
-    pytest.param(b'[{"id":1},{"id":2]}', "no JSON", id="crossed brackets"),
-    pytest.param(b"[{'id':1}]", "no JSON", id="single quotes"),
-    pytest.param(b"[{id:1}]", "no JSON", id="bare key"),
-    pytest.param(b'[{"id":01}]', "no JSON", id="leading zero"),
-    pytest.param(b'[{"id":"a\nb"}]', "no JSON", id="line break in text"),
-    pytest.param(b'[{"id":"\\x41"}]', "no JSON", id="unknown escape"),
-    pytest.param(b'[{"id":1}/*s3cret*/]', "no JSON", id="comment"),
+    pytest.param(b'{"data":[{"id":1}]} s3cret', "valid JSON", id="garbage after an object"),
+    pytest.param(b'[{"id":1}] []', "valid JSON", id="another array after"),
+    pytest.param(b'[{"id":1}]]', "valid JSON", id="a bracket too many"),
+    pytest.param(b'{"data":[{"id":1}]}}', "valid JSON", id="a brace too many"),
+    pytest.param(b'{"data":[{"id":1}],}', "valid JSON", id="comma after the list"),
+    pytest.param(b'{"data":[{"id":1}]"page":1}', "valid JSON", id="no comma after the list"),
+    pytest.param(b'{"data":[{"id":1},{"id":2},]}', "valid JSON", id="comma at the end of the list"),
+    pytest.param(b'[{"id":1},{"id":2},\n]', "valid JSON", id="comma and blank at the end of the list"),
+    pytest.param(b'[,{"id":1}]', "valid JSON", id="comma first"),
+    pytest.param(b'[{"id":1},,{"id":2}]', "valid JSON", id="two commas"),
+    pytest.param(b'[{"id":1}{"id":2}]', "valid JSON", id="no comma"),
+    pytest.param(b'[{"id":1},{"id":2]}', "valid JSON", id="crossed brackets"),
+    pytest.param(b"[{'id':1}]", "valid JSON", id="single quotes"),
+    pytest.param(b"[{id:1}]", "valid JSON", id="bare key"),
+    pytest.param(b'[{"id":01}]', "valid JSON", id="leading zero"),
+    pytest.param(b'[{"id":"a\nb"}]', "valid JSON", id="line break in text"),
+    pytest.param(b'[{"id":"\\x41"}]', "valid JSON", id="unknown escape"),
+    pytest.param(b'[{"id":1}/*s3cret*/]', "valid JSON", id="comment"),
     pytest.param(b'{"id":1}\n{"id":2}\n', "its keys are id", id="JSON lines"),
-    pytest.param(b"[" * DEEP, "nested too deeply|no JSON", id="deep lists, cut short"),
+    pytest.param(b"[" * DEEP, "nested too deeply|valid JSON", id="deep lists, cut short"),
     pytest.param(b"[" * DEEP + b"]" * DEEP, "nested too deeply", id="deep lists"),
     pytest.param(b'[{"id":1,"x":' + b'{"x":' * DEEP + b"1" + b"}" * DEEP + b"}]", "nested too deeply", id="deep item"),
     pytest.param(b'{"data":[],"x":' + b"[" * DEEP + b"]" * DEEP + b"}", "around its items", id="deep envelope"),
@@ -256,7 +256,7 @@ BROKEN = [
 
 @pytest.mark.parametrize(("body", "message"), BROKEN)
 def test_broken_bodies(body: bytes, message: str, knobs: Knobs | None) -> None:
-    """What is no JSON, or has no list of items, is an error that says what is wrong without showing the content."""
+    """What isn't valid JSON, or has no list of items, is an error that says what is wrong without showing the content."""
     for size in (7, 65_536) if len(body) < DEEP else (65_536,):
         with pytest.raises(BodyError, match=message) as caught:
             read(body, size, knobs)
@@ -349,7 +349,7 @@ def test_broken_end_of_a_large_page(monkeypatch: pytest.MonkeyPatch) -> None:
 
 MEBIBYTE = 1 << 20
 COSTLY = [
-    pytest.param(b'{"x":' + b"[" * 60_000, "no JSON", id="brackets before the items"),
+    pytest.param(b'{"x":' + b"[" * 60_000, "valid JSON", id="brackets before the items"),
     pytest.param(b'{"x":"' + b"\\n" * 400_000 + b'","data":[{"id":1}]}', None, id="escapes before the items"),
     pytest.param(
         b'{"data":[{"id":1}],"x":[' + b"{}," * 500_000 + b"1]}", "after its list", id="objects after the items"

@@ -39,7 +39,7 @@ SALE_KEYS = (
     *("amount", "total_amount", "totalAmount", "sale_date", "saleDate", "created_at", "createdAt", "timestamp"),
 )
 NEIGHBOURS = ("", ', {"x": NaN}')
-"""The second one is no JSON, so that the whole page goes through the lenient reader."""
+"""The second one isn't valid JSON, so that the whole page goes through the lenient reader."""
 HUGE = "9" * 29
 
 
