@@ -1,7 +1,9 @@
-"""What the machine allows: the run's three unavoidable parts, each alone, without anything that makes them an ETL.
+"""What the machine allows: a run's result with the bare libraries, in its three unavoidable parts, each alone.
+
+It is exact, as a run is, and trusts whatever it gets: no page is proved, no record judged, no store compared.
 
 python -m tests.evidence.benchmarks.floor PART ... prints the seconds of one part. Parts and what they take:
-`fetch` URL PAGES, `decode` DIRECTORY PAGES, `load` DIRECTORY SOCKET DATABASE, `load-changed` (the same).
+`fetch` URL PAGES, `fold` DIRECTORY PAGES, `load` DIRECTORY SOCKET DATABASE, `load-changed` (the same).
 """
 
 import json
@@ -10,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,8 @@ _TABLES = {
     "event_sales_summary": (("event_id",), ("event_name", "total_tickets", "total_revenue", "last_updated")),
 }
 Row = tuple[Any, ...]
+Groups = dict[tuple[str, str], tuple[int, Decimal]]
+_NOTHING = Decimal()
 
 
 class _Sale(msgspec.Struct, gc=False):
@@ -32,8 +37,8 @@ class _Sale(msgspec.Struct, gc=False):
     id: int | str
     event_id: str
     quantity: int
-    price: float
-    total_amount: float
+    price: Decimal
+    total_amount: Decimal
     sale_date: str
 
 
@@ -52,16 +57,32 @@ def fetch(url: str, pages: str) -> float:
     return time.perf_counter() - started
 
 
-def decode(directory: str, pages: str) -> float:
-    """Every page into typed objects. Reading the files doesn't count."""
+def fold(directory: str, pages: str) -> float:
+    """Every page into typed objects, and these into the sums by event and day: each id once, amounts as decimals.
+
+    Reading the files doesn't count.
+    """
+    return fold_pages(Path(directory), int(pages))[0]
+
+
+def fold_pages(directory: Path, pages: int) -> tuple[float, Groups]:
+    """The seconds, and tickets and revenue by event and day."""
     decoder = msgspec.json.Decoder(_Page)
+    seen: set[int | str] = set()
+    groups: Groups = {}
     seconds = 0.0
-    for number in range(1, int(pages) + 1):
+    for number in range(1, pages + 1):
         body = Path(directory, "sales", f"{number}.json").read_bytes()
         started = time.perf_counter()
-        decoder.decode(body)
+        for sale in decoder.decode(body).data:
+            if sale.id in seen:
+                continue
+            seen.add(sale.id)
+            key = sale.event_id, sale.sale_date[:10]
+            tickets, revenue = groups.get(key, (0, _NOTHING))
+            groups[key] = tickets + sale.quantity, revenue + sale.total_amount
         seconds += time.perf_counter() - started
-    return seconds
+    return seconds, groups
 
 
 def load(directory: str, socket: str, database: str, *, only_changed: bool = False) -> float:
@@ -119,7 +140,7 @@ def _copy_text(rows: list[Row]) -> Iterator[str]:
 
 PARTS: dict[str, Callable[..., float]] = {
     "fetch": fetch,
-    "decode": decode,
+    "fold": fold,
     "load": load,
     "load-changed": partial(load, only_changed=True),
 }

@@ -24,12 +24,12 @@ class Floor:
     """Seconds of each part."""
 
     fetch: float
-    decode: float
+    fold: float
     load: float
 
     @property
     def seconds(self) -> float:
-        return self.fetch + self.decode + self.load
+        return self.fetch + self.fold + self.load
 
     @property
     def parts(self) -> dict[str, float]:
@@ -120,7 +120,7 @@ class Trial:
         seconds = _seconds(load, workload.directory, self._postgres.socket, self.tables.database)
         self.tables.check(workload)
         fetch = _seconds("fetch", self._nginx.url(workload), workload.pages)
-        floor = Floor(fetch, _seconds("decode", workload.directory, workload.pages), seconds)
+        floor = Floor(fetch, _seconds("fold", workload.directory, workload.pages), seconds)
         self._tell(f"{workload.name}: floor {floor.seconds:.2f} s, {floor.parts}")
         return floor
 
