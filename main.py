@@ -114,11 +114,20 @@ def _runs(_: flask.Request) -> flask.Response:
     return _json({"runs": [asdict(run) for run in runs]})
 
 
+def _compare(_: flask.Request) -> flask.Response:
+    from etl.views.comparison import compare_stores
+
+    settings = _settings()
+    comparison = compare_stores(settings, _ledger(settings), Deadline(settings.etl_deadline_seconds))
+    return _json(comparison.to_json())
+
+
 ROUTES: dict[str, tuple[tuple[str, ...], Callable[[flask.Request], flask.Response]]] = {
     "/": (("GET", "POST"), _run),
     "/health": (("GET",), _health),
     "/metrics": (("GET",), _metrics),
     "/runs": (("GET",), _runs),
+    "/compare": (("GET",), _compare),
 }
 
 

@@ -1,42 +1,105 @@
-"""python -m etl: one run from a shell, with a progress line on a terminal."""
+"""python -m etl: runs from a shell, and a look at what they came to."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any, Literal
 
-from etl.errors import EtlError
+from etl.deadline import Deadline
+from etl.errors import ConfigurationError, EtlError, as_etl_error
 from etl.extract.tally import Progress
+from etl.load.postgres.database import engine_for
 from etl.logs import configure_logs
+from etl.run.ledger import Ledger, ledger_for
 from etl.run.pipeline import RunOptions, run_etl_once
-from etl.run.report import RunReport
-from etl.sales.report import SalesReport
 from etl.settings import Settings
+from etl.views.text import Style, as_json, format_comparison, format_reasons, format_record, format_report, format_runs
 
 STOP_SECONDS = 3.0
 """How long a run may take to end after a signal: it records that within a second."""
+LOOK_SECONDS = 30.0
+"""How long the ledger may take to answer."""
 _NAMES = {"events": "events", "ticket_sales": "ticket sales", "increment": "changed sales", "sweep": "sweep"}
+_EXAMPLES = """\
+examples:
+  python -m etl                     run once, as the environment says
+  python -m etl run --dry-run       tell what would change, and write nothing
+  python -m etl runs                list the last runs
+  python -m etl rejects             list why records are rejected
+  python -m etl rejects --show 17   print one rejected record
+  python -m etl compare             compare both stores; exit code 1 if they differ
+"""
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run once against what the environment names. 0 if that succeeded, else 1."""
-    parser = argparse.ArgumentParser(prog="python -m etl", description="Run the ETL once, as the environment says.")
-    parser.add_argument("--dry-run", action="store_true", help="tell what would change, and write nothing")
-    parser.add_argument("--force", action="store_true", help="load, and override the guards")
-    parser.add_argument("--sweep", action="store_true", help="with kept sales: begin a sweep of the whole list")
-    chosen = parser.parse_args(arguments)
-    stopped = _stop_on_signals()
-    bars = _bars()
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do what the command says. 0 if that succeeded, else 1; a comparison that finds differences is 1."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or (given[0].startswith("-") and given[0] not in ("-h", "--help")):
+        given.insert(0, "run")
+    chosen = _parser().parse_args(given)
     try:
-        configure_logs("INFO", None if bars is None else _PlainFormatter())
+        return int(chosen.command(chosen))
+    except EtlError as error:
+        print(_failure(error), file=sys.stderr)
+    except BrokenPipeError:  # whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1
+
+
+def _failure(error: EtlError) -> str:
+    """One line: what failed, why, and what to do."""
+    return f"failed: {error.code}: {error} What to do: {error.remedy.replace('`', '')}."
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m etl",
+        description="Run the ETL, or look at what it did. Settings come from the environment.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+
+    def add(name: str, command: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=text)
+        added.add_argument("--json", action="store_true", help="answer in JSON")
+        added.set_defaults(command=command)
+        return added
+
+    run = add("run", _run, "run once (the default)")
+    run.add_argument("--dry-run", action="store_true", help="tell what would change, and write nothing")
+    run.add_argument("--force", action="store_true", help="load, and override the guards")
+    run.add_argument("--sweep", action="store_true", help="with kept sales: begin a sweep of the whole list")
+    sweep = add("sweep", _run, "run once and begin a sweep; the same as run --sweep")
+    sweep.add_argument("--force", action="store_true", help="load, and override the guards")
+    sweep.set_defaults(sweep=True, dry_run=False)
+    compare = add("compare", _compare, "compare both stores, group by group")
+    compare.add_argument("--heal", action="store_true", help="have the next run publish again what differs")
+    runs = add("runs", _runs, "list the last runs, newest first")
+    runs.add_argument("--limit", type=int, default=20, metavar="N", help="how many (20)")
+    rejects = add("rejects", _rejects, "list why records are rejected")
+    rejects.add_argument("--show", type=int, metavar="ID", help="print the rejected record with this id")
+    return parser
+
+
+def _run(chosen: argparse.Namespace) -> int:
+    stopped = _stop_on_signals()
+    bars = None if chosen.json else _bars()
+    formatter = None if bars is None else _PlainFormatter()
+    # On stdout a report in JSON stands alone.
+    stream: Literal["stdout", "stderr"] = "stderr" if chosen.json else "stdout"
+    try:
+        configure_logs("INFO", formatter, stream)
         settings = Settings.from_env(os.environ)
-        configure_logs(settings.log_level if bars is None else "WARNING", None if bars is None else _PlainFormatter())
+        configure_logs(settings.log_level if bars is None else "WARNING", formatter, stream)
         options = RunOptions(
             dry_run=chosen.dry_run,
             force=chosen.force,
@@ -46,13 +109,67 @@ def main(arguments: list[str] | None = None) -> int:
             progress=bars.show if bars is not None else lambda _: None,
         )
         report = run_etl_once(settings, options)
-    except EtlError as error:
-        _close(bars)
-        print(f"failed: {error.code}: {error}", file=sys.stderr)
-        return 1
-    _close(bars)
-    print(format_report(report))
+    finally:
+        if bars is not None:
+            bars.close()
+    _answer(chosen, report.to_json(), lambda style: format_report(report, style))
     return 0
+
+
+def _runs(chosen: argparse.Namespace) -> int:
+    settings = Settings.from_env(os.environ)
+    runs = _ledger(settings).last_runs(chosen.limit, Deadline(LOOK_SECONDS))
+    _answer(chosen, {"runs": [asdict(run) for run in runs]}, lambda style: format_runs(runs, style))
+    return 0
+
+
+def _rejects(chosen: argparse.Namespace) -> int:
+    from etl.views.rejects import read_reasons, read_record
+
+    settings = Settings.from_env(os.environ)
+    if not settings.uses_postgres:
+        raise ConfigurationError("rejected records are kept in PostgreSQL, and none is set up: write DATABASE_URL")
+    engine, deadline = engine_for(settings), Deadline(LOOK_SECONDS)
+    if chosen.show is not None:
+        record = read_record(engine, chosen.show, deadline)
+        _answer(chosen, asdict(record), lambda _: format_record(record))
+        return 0
+    reasons = read_reasons(engine, deadline)
+    _answer(chosen, {"rejects": [asdict(reason) for reason in reasons]}, lambda _: format_reasons(reasons))
+    return 0
+
+
+def _compare(chosen: argparse.Namespace) -> int:
+    from etl.views.comparison import compare_stores, heal_differences
+
+    configure_logs("WARNING", _PlainFormatter(), "stderr")
+    settings = Settings.from_env(os.environ)
+    compare = heal_differences if chosen.heal else compare_stores
+    try:
+        comparison = compare(settings, _ledger(settings), Deadline(settings.etl_deadline_seconds))
+    except EtlError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a library's own, of which a line has to do
+        raise as_etl_error(error) from None
+    healed = None
+    if chosen.heal and not comparison.is_equal:
+        healed = "The next run reads everything, and brings both stores to it: nothing needs to be marked."
+        if settings.etl_sales_store != "none":
+            healed = f"{comparison.differing} groups are marked: the next run publishes them again in both stores."
+    _answer(chosen, comparison.to_json(), lambda _: format_comparison(comparison, healed))
+    return 0 if comparison.is_equal else 1
+
+
+def _ledger(settings: Settings) -> Ledger:
+    return ledger_for(engine_for(settings) if settings.uses_postgres else None)
+
+
+def _answer(chosen: argparse.Namespace, values: Any, text: Callable[[Style], str]) -> None:
+    """As JSON where that is asked for, else as text, in colour on a terminal (not with NO_COLOR)."""
+    if chosen.json:
+        print(json.dumps(values, default=as_json))
+    else:
+        print(text(Style(has_colours=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))))
 
 
 def _stop_on_signals() -> threading.Event:
@@ -115,51 +232,6 @@ def _bars() -> _Bars | None:
     except ImportError:
         return None
     return _Bars(tqdm) if sys.stderr.isatty() else None
-
-
-def _close(bars: _Bars | None) -> None:
-    if bars is not None:
-        bars.close()
-
-
-def format_report(report: RunReport) -> str:
-    """A report for people."""
-    read = (
-        f"{report.events_count} events, {report.sales_count} ticket sales ({report.duplicates_count} read twice,"
-        f" {report.rejected_count} rejected, {report.undated_count} undated)"
-    )
-    totals = (
-        f"{report.total_tickets} tickets, {report.total_revenue} revenue,"
-        f" {report.event_summary_count} events, {report.daily_sales_count} daily rows"
-    )
-    lines = [
-        f"run {report.run_id}: {report.status} in {report.duration_seconds:.1f} s",
-        f"  read    {read}",
-        f"  totals  {totals}",
-    ]
-    if report.kept_sales is not None:
-        lines += _kept_lines(report.kept_sales)
-    for name, result in report.stores.items():
-        for table, changes in result.changes.items():
-            lines.append(
-                f"  {name:8}  {table}: {changes.inserted} inserted, {changes.updated} updated,"
-                f" {changes.deleted} deleted, {changes.unchanged} unchanged"
-            )
-    stages = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in report.stages.items())
-    return "\n".join([*lines, f"  stages  {stages}"])
-
-
-def _kept_lines(kept: SalesReport) -> Iterator[str]:
-    """What is kept, and how far the sweep is that nothing can be published without."""
-    off = f", {abs(kept.off)} too {'many' if kept.off > 0 else 'few'}" if kept.off else ""
-    yield f"  kept    {kept.kept} ticket sales: {kept.completeness or 'not yet counted'}{off}"
-    if kept.progress is not None:
-        far = kept.progress
-        total = far["declared_total"] or "an unknown total"
-        yield (
-            f"  sweep   {far['records']} records of {total} on {far['pages']} pages since {far['since']}: "
-            "nothing is published yet, run again to read on"
-        )
 
 
 if __name__ == "__main__":

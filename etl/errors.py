@@ -19,12 +19,14 @@ class EtlError(Exception):
     The message is for people, and may be logged and answered: whoever raises it keeps secrets out. Other people's words
     in it may hold anything, so it is made one line of printable characters, of which a terminal obeys none and
     PostgreSQL can store each.
+    `remedy` says what to do about it, for people, with code in backticks.
     `details` are JSON values that stand beside the message in the answer, `log_fields` those that stand beside it in
     the log alone; `run_id` is the run's, once there is one.
     """
 
     code: ClassVar[str] = "internal_error"
     status: ClassVar[int] = 500
+    remedy: ClassVar[str] = "report it, with the `frames` of its log line"
 
     def __init__(self, message: str, **details: Any) -> None:
         super().__init__(_printable(message)[:MAX_MESSAGE_CHARACTERS])
@@ -37,6 +39,7 @@ class BadRequestError(EtlError):
     """The caller's parameters can't be understood: correct the call."""
 
     code = "bad_request"
+    remedy = "correct the parameter that it names"
     status = 400
 
 
@@ -44,6 +47,7 @@ class NotFoundError(EtlError):
     """There is no such path: correct the call."""
 
     code = "not_found"
+    remedy = "use one of the paths that it names"
     status = 404
 
 
@@ -51,6 +55,7 @@ class MethodNotAllowedError(EtlError):
     """The path exists, the method doesn't: correct the call. `details["allow"]` lists the methods."""
 
     code = "method_not_allowed"
+    remedy = "use a method that `Allow` names"
     status = 405
 
 
@@ -58,6 +63,7 @@ class AlreadyRunningError(EtlError):
     """Another run holds the lease: wait for it."""
 
     code = "already_running"
+    remedy = "wait for the other run"
     status = 409
 
 
@@ -65,12 +71,14 @@ class ConfigurationError(EtlError):
     """A setting is missing or wrong: correct it and deploy again. `details["problems"]` lists them all."""
 
     code = "configuration_error"
+    remedy = "correct the settings that it lists and deploy again, or change the tables as it says"
 
 
 class UpstreamError(EtlError):
     """The upstream API can't be reached, refuses, or answers what isn't understood."""
 
     code = "upstream_error"
+    remedy = "look at the upstream: the error names the page and the reason"
     status = 502
 
 
@@ -78,6 +86,9 @@ class IncompleteExtractError(EtlError):
     """The upstream's pages don't add up to what it declares."""
 
     code = "incomplete_extract"
+    remedy = (
+        "the pages aren't understood, or don't add up: it says which keys or numbers, and what to do; once: `force`"
+    )
     status = 502
 
 
@@ -85,6 +96,7 @@ class AmbiguousIdsError(EtlError):
     """Different records on one page share an id: counting each id once would lose some."""
 
     code = "ambiguous_ids"
+    remedy = "two different sales on one page share an id: let the upstream send a unique one; once: `force`"
     status = 502
 
 
@@ -92,6 +104,7 @@ class SuspiciousExtractError(EtlError):
     """What was read is far less than what the store has: look at the upstream, or force."""
 
     code = "suspicious_extract"
+    remedy = "far fewer tickets, or far less revenue, than a store has: look at the upstream; if it is right: `force`"
     status = 502
 
 
@@ -99,6 +112,7 @@ class TooManyRejectsError(EtlError):
     """More records than allowed can't be used."""
 
     code = "too_many_rejects"
+    remedy = "read the reasons and keys that it names, and `etl_rejected_records`"
     status = 502
 
 
@@ -106,6 +120,7 @@ class SchemaDriftError(EtlError):
     """A field that the last successful run found is found in no record now."""
 
     code = "schema_drift"
+    remedy = "the upstream renamed a key: the error names the old one and those seen now; if it is right: `force`"
     status = 502
 
 
@@ -113,6 +128,7 @@ class StoreUnavailableError(EtlError):
     """A store, or the run ledger in it, can't be reached or refuses."""
 
     code = "load_failed"
+    remedy = "a store failed: the error says which one and why. The next run repairs it"
     status = 503
 
 
@@ -124,6 +140,7 @@ class TerminatedError(EtlError):
     """The platform ended this instance in mid-run: the next run does it again."""
 
     code = "terminated"
+    remedy = "the platform ended the instance; the stores may have the new data. The next run does it again"
     status = 503
 
 
@@ -131,7 +148,16 @@ class DeadlineExceededError(EtlError):
     """The run's time is up."""
 
     code = "deadline_exceeded"
+    remedy = "find out what became slow, or raise `ETL_DEADLINE_SECONDS` and the function's time-out"
     status = 504
+
+
+def remedies() -> dict[str, str]:
+    """What to do about each code."""
+    kinds = [EtlError]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    return {kind.code: kind.remedy for kind in reversed(kinds)}
 
 
 def as_etl_error(error: Exception) -> EtlError:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 _logger = logging.getLogger("etl")
 _OWN_FIELDS = ("severity", "message", "time", "logger", "exception")
@@ -78,23 +78,32 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, default=str)
 
 
-class _StdoutHandler(logging.Handler):
-    """Writes a line in one write to whatever stdout is at that moment."""
+class _LineHandler(logging.Handler):
+    """Writes a line in one write to whatever stdout, or stderr, is at that moment."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__()
+        self._stream = stream
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            sys.stdout.write(self.format(record) + "\n")
-            sys.stdout.flush()
+            stream = getattr(sys, self._stream)
+            stream.write(self.format(record) + "\n")
+            stream.flush()
         except Exception:  # noqa: BLE001 - logging's own way to report what can't be logged
             self.handleError(record)
 
 
-def configure_logs(level: str | None = None, formatter: logging.Formatter | None = None) -> None:
+def configure_logs(
+    level: str | None = None,
+    formatter: logging.Formatter | None = None,
+    stream: Literal["stdout", "stderr"] = "stdout",
+) -> None:
     """Make ours the only handler of the root logger: functions-framework has set up two that double each line.
 
     Without a level the one that was set before stays, or INFO.
     """
-    handler = _StdoutHandler()
+    handler = _LineHandler(stream)
     handler.setFormatter(formatter or JsonFormatter())
     logging.root.handlers[:] = [handler]
     logging.root.setLevel("WARNING")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import date
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from etl.transform.fold import Summary
 from etl.transform.tables import DAILY_TICKET_SALES, EVENT_SALES_SUMMARY, Table
@@ -38,6 +39,49 @@ class StoredTickets:
     total: int
     in_scope: int
     revenue: Decimal
+
+
+@dataclass(frozen=True)
+class Group:
+    """What a store has published of an event: on one day or, where `day` is None, in all."""
+
+    event_id: str
+    day: date | None
+    tickets: int
+    revenue: Decimal
+
+    @property
+    def key(self) -> tuple[bool, str, date]:
+        """The order of groups in any store: events, then days, by the bytes of the event's id."""
+        return self.day is not None, self.event_id, self.day or date.min
+
+
+class PublishedDay(NamedTuple):
+    """What was sold on a day, of all events."""
+
+    day: date
+    tickets: int
+    revenue: Decimal
+
+
+class PublishedEvent(NamedTuple):
+    """What was sold of an event."""
+
+    event_id: str
+    name: str | None
+    tickets: int
+    revenue: Decimal
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a store has published: how many events, totals, some days in order, and the best-selling events."""
+
+    events: int = 0
+    tickets: int = 0
+    revenue: Decimal = Decimal()
+    days: tuple[PublishedDay, ...] = ()
+    best: tuple[PublishedEvent, ...] = ()
 
 
 @dataclass

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import defaultdict
-from datetime import datetime
+from collections.abc import Iterable, Sequence
+from datetime import date, datetime
 from decimal import Decimal
 
 import sqlalchemy as sa
 
+from etl.deadline import Deadline
 from etl.errors import StoreUnavailableError
+from etl.load.postgres.database import transaction
 from etl.load.postgres.load import prepare_tables
 from etl.load.store import LoadResult, TableChanges
 from etl.records.values import DECIMALS
@@ -193,3 +197,19 @@ def pending_summary(connection: sa.Connection, store: str, now: datetime, *, eve
 def mark_published(connection: sa.Connection, store: str) -> None:
     """Forget what was pending in a store that has it now."""
     connection.execute(sa.text(f"DELETE {_OF_STORE}"), {"store": store})
+
+
+def mark_pending(
+    engine: sa.Engine, groups: Iterable[tuple[str, date | None]], stores: Sequence[str], deadline: Deadline
+) -> None:
+    """Note that stores may not hold these events' days (None: their totals), so that the next run publishes them."""
+    rows = [{"event_id": event_id, "sale_date": str(day or "-infinity")} for event_id, day in groups]
+    with transaction(engine, deadline) as connection:
+        connection.execute(_MARK_PENDING, {"groups": json.dumps(rows), "stores": json.dumps(list(stores))})
+
+
+_MARK_PENDING = sa.text(
+    f"INSERT INTO {PENDING.name} (store, event_id, sale_date) SELECT s.store, g.event_id, g.sale_date"
+    " FROM json_to_recordset(CAST(:groups AS json)) AS g(event_id text, sale_date date)"
+    " CROSS JOIN json_array_elements_text(CAST(:stores AS json)) AS s(store) ON CONFLICT DO NOTHING"
+)

@@ -191,7 +191,7 @@ def test_the_second_workload_is_less_kind(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 def test_the_floor_does_the_work_of_a_run(kind: Kind, tmp_path: Path, postgres_server: EmbeddedPostgres) -> None:
-    """It sums each sale once to the cent, fills empty tables, and then writes no other daily rows than those that differ."""
+    """It sums each sale once, exactly, fills empty tables, and then writes only those daily rows that differ."""
     made = make_workloads(kind, SMALL, tmp_path)
     _, groups = floor.fold_pages(made.first.directory, made.first.pages)
     assert groups == sums_of(made.first)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from etl import errors
-from etl.errors import EtlError
+from etl.errors import EtlError, remedies
 from etl.extract.paging_signals import PAGE_NUMBERS, SIGNALS, TOTAL_HEADERS, TOTALS
 from etl.records.fields import CANDIDATES, EventItem, SaleItem
 from etl.run.ledger import LEASE_SECONDS, Run, RunTotals
@@ -86,6 +86,12 @@ def test_codes_stand_with_their_status() -> None:
     """An error code's row names the HTTP status that the function answers."""
     rows = dict(re.findall(r"^\| `([a-z_]+)` \| (\d{3}) \|", section(OPERATIONS, "## Answers"), re.MULTILINE))
     assert {code: int(status) for code, status in rows.items()} == error_codes()
+
+
+def test_the_remedies_are_what_the_program_says() -> None:
+    """An error code's row says what to do in the words of the shell and the report page."""
+    rows = {code(name)[0]: remedy for name, _, remedy in table(OPERATIONS, "code", "HTTP", "what to do") if "`" in name}
+    assert rows == remedies()
 
 
 def test_the_short_answers_cover_every_status() -> None:

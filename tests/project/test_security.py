@@ -66,10 +66,12 @@ def test_the_waived_rules_are_those_that_are_told() -> None:
             for name in (
                 "load/bigquery/sql",
                 "load/postgres/load",
+                "load/postgres/read",
                 "run/ledger",
                 "run/retention",
                 "sales/postgres",
                 "sales/publication",
+                "views/rejects",
             )
         ),
     }

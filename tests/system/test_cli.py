@@ -111,8 +111,65 @@ def test_runs_that_fail(upstream: TicketingApi, env: dict[str, str]) -> None:
     shrunk = etl(env)
     log, report = split(shrunk.stdout)
     assert (shrunk.returncode, report) == (1, "")
-    assert shrunk.stderr == f"failed: suspicious_extract: {log[-1]['error']}\n"
+    remedy = "far fewer tickets, or far less revenue, than a store has: look at the upstream; if it is right: force."
+    assert shrunk.stderr == f"failed: suspicious_extract: {log[-1]['error']} What to do: {remedy}\n"
     assert etl(env, "--force").returncode == 0
+
+
+def test_a_look_at_runs_and_rejects(upstream: TicketingApi, env: dict[str, str]) -> None:
+    """Runs newest first, a failure with its reason; rejects by reason with an example's keys, and one of them whole."""
+    assert etl(env, "runs").stdout == "no run yet\n"
+    assert etl(env, "rejects").stdout == "no rejected records\n"
+    upstream.sales.append({"id": "odd", "event_id": "event-1", "quantity": "many", "price": "1"})
+    assert etl(env, "run").returncode == 0
+    upstream.sales = upstream.sales[:50]
+    assert etl(env).returncode == 1
+    runs = etl(env, "runs", "--limit", "2")
+    assert runs.returncode == 0
+    first, reason, second = runs.stdout.splitlines()
+    assert re.fullmatch(r"\S+ \S+  failed  +\S+ s  cli +50 sales", first), first
+    assert reason.startswith("    suspicious_extract: ")
+    assert re.fullmatch(r"\S+ \S+  success  +\S+ s  cli +200 sales", second), second
+    shown = json.loads(etl(env, "runs", "--json").stdout)
+    assert [run["status"] for run in shown["runs"]] == ["failed", "success"]
+    reasons = etl(env, "rejects").stdout.splitlines()
+    assert re.fullmatch(r"ticket_sales: \w+: 1 records, seen 1 times since .*", reasons[0]), reasons
+    example = re.fullmatch(r"    e\.g\. id (\d+), keys: event_id, id, price, quantity", reasons[1])
+    assert example is not None, reasons
+    record = json.loads(etl(env, "rejects", "--show", example[1], "--json").stdout)
+    assert json.loads(record["text"])["id"] == "odd"
+    assert '"many"' not in "".join(reasons)
+    missing = etl(env, "rejects", "--show", "999999")
+    assert (missing.returncode, missing.stdout) == (1, "")
+    assert missing.stderr.startswith("failed: not_found: no rejected record has the id 999999")
+
+
+def test_a_report_in_json(upstream: TicketingApi, env: dict[str, str]) -> None:
+    """It stands alone on stdout; the log goes to stderr."""
+    ran = etl(env, "sweep", "--json")
+    assert ran.returncode == 0
+    report = json.loads(ran.stdout)
+    assert (report["status"], report["sales_count"]) == ("success", len(upstream.sales))
+    assert json.loads(ran.stderr.splitlines()[-1])["message"] == "ETL job completed"
+
+
+def test_help_has_examples(env: dict[str, str]) -> None:
+    """Of each command; a command that isn't known is a usage error."""
+    shown = etl(env, "--help")
+    assert shown.returncode == 0
+    for command in ("run", "sweep", "compare", "runs", "rejects"):
+        assert f"    {command} " in shown.stdout
+    assert "python -m etl rejects --show 17" in shown.stdout
+    assert etl(env, "nonsense").returncode == 2
+
+
+def test_colours_only_on_a_terminal(upstream: TicketingApi, env: dict[str, str]) -> None:
+    """And not where NO_COLOR is set."""
+    del upstream.sales[:]
+    assert etl(env).returncode == 0
+    assert "\x1b[32msuccess\x1b[0m" in on_a_terminal(env, "runs")[1]
+    assert "\x1b[" not in on_a_terminal({**env, "NO_COLOR": "1"}, "runs")[1]
+    assert "\x1b[" not in etl(env, "runs").stdout
 
 
 def on_a_terminal(env: Mapping[str, str], *arguments: str) -> tuple[int, str]:
@@ -142,7 +199,7 @@ def test_on_a_terminal(upstream: TicketingApi, env: dict[str, str], envelope: st
         dataset.envelope = ENVELOPES[envelope].sized(50)
     upstream.latency_seconds = 0.15
     upstream.events.append(7)
-    env = {**env, "ETL_MAX_REJECT_RATIO": "0.5"}
+    env = {**env, "ETL_MAX_REJECT_RATIO": "0.5", "NO_COLOR": "1"}
     code, shown = on_a_terminal(env)
     assert code == 0, shown
     lines = [line for part in shown.splitlines() for line in part.split("\r")]
@@ -162,7 +219,7 @@ def test_a_sweep_over_several_runs(upstream: TicketingApi, env: dict[str, str]) 
     assert code == 0, shown
     so_far = re.search(r"sweep +(\d+) records of 200 on \d+ pages since \S+: nothing is published yet", shown)
     assert so_far is not None, shown
-    assert re.search(r"run \S+: reading in ", shown), shown
+    assert re.search(r"run \S+: \x1b\[36mreading\x1b\[0m in ", shown), shown
     code, shown = on_a_terminal({**env, "ETL_DEADLINE_SECONDS": "60"})
     assert code == 0, shown
     [first, *_] = re.findall(r"sweep: .*\| (\d+)/200 \[.*<.*records/s", shown)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -18,9 +18,13 @@ from etl.errors import StoreUnavailableError
 from etl.load.bigquery.client import Jobs, attempt, client_for, explained_errors
 from etl.load.bigquery.sql import (
     Places,
+    best_events_query,
     changes_query,
     compare,
+    groups_query,
     json_rows,
+    published_days_query,
+    published_totals_query,
     read_changes,
     scope_parts,
     stored_rows_query,
@@ -29,7 +33,17 @@ from etl.load.bigquery.sql import (
     totals_query,
 )
 from etl.load.bigquery.tables import add_column_statement, check_tables, define_table, expirations, keep_statement
-from etl.load.store import LoadResult, ScopeTotals, StoredTickets, TableChanges, expected_totals
+from etl.load.store import (
+    Group,
+    LoadResult,
+    Published,
+    PublishedDay,
+    PublishedEvent,
+    ScopeTotals,
+    StoredTickets,
+    TableChanges,
+    expected_totals,
+)
 from etl.settings import Settings
 from etl.transform.fold import Summary
 from etl.transform.tables import DAILY_TICKET_SALES, EVENT_SALES_SUMMARY, STAMP, STREAMED_TABLES, TABLES, Table
@@ -73,6 +87,21 @@ def stored_tickets(settings: Settings, scope: tuple[str, ...], deadline: Deadlin
     """What BigQuery holds, in all and in scope; 0 where there is no table yet."""
     with explained_errors(), within(deadline):
         return _Store(settings, deadline, "guard").stored_tickets(scope)
+
+
+def read_groups(settings: Settings, deadline: Deadline) -> Iterator[Group]:
+    """Every event, then every event's day, in the order of `Group.key`; the client holds a page of them at a time.
+
+    Raises StoreUnavailableError where BigQuery refuses.
+    """
+    with explained_errors(), within(deadline):
+        yield from _Store(settings, deadline, "read").groups()
+
+
+def read_published(settings: Settings, since: date | None, best: int, deadline: Deadline) -> Published:
+    """The totals and, unless `since` is None, the days from then on and so many of the best-selling events."""
+    with explained_errors(), within(deadline):
+        return _Store(settings, deadline, "read").published(since, best)
 
 
 class _Store:
@@ -153,6 +182,32 @@ class _Store:
         rows = list(self._query_scope(stored_tickets_query(self._quoted(EVENT_SALES_SUMMARY)), scope))
         revenue = sum((Decimal(row["revenue"]) for row in rows), Decimal())
         return StoredTickets(int(rows[0]["total"]), sum(int(row["in_scope"]) for row in rows), revenue)
+
+    def groups(self) -> Iterator[Group]:
+        """What both tables hold, in the order of `Group.key`."""
+        found = self._find_tables(TABLES)
+        for table in TABLES:
+            if table.name in found:
+                for row in self._jobs.query(groups_query(table, self._quoted(table))):
+                    yield Group(row["event_id"], row["day"], row["tickets"], row["revenue"])
+
+    def published(self, since: date | None, best: int) -> Published:
+        """See `read_published`."""
+        found = self._find_tables(TABLES)
+        if len(found) < len(TABLES):
+            return Published()
+        summary, daily = self._quoted(EVENT_SALES_SUMMARY), self._quoted(DAILY_TICKET_SALES)
+        totals = next(self._jobs.query(published_totals_query(summary)))
+        published = Published(totals["events"], totals["tickets"], totals["revenue"])
+        if since is None:
+            return published
+        days = self._jobs.query(published_days_query(daily, since))
+        events = self._jobs.query(best_events_query(summary, best))
+        return replace(
+            published,
+            days=tuple(PublishedDay(*row.values()) for row in days),
+            best=tuple(PublishedEvent(*row.values()) for row in events),
+        )
 
     def _query_scope(self, query: str, scope: tuple[str, ...]) -> Iterator[Any]:
         """A query's rows for the events in scope: a request may have room for some of their ids only."""

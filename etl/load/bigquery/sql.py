@@ -62,6 +62,39 @@ def _on_any_day(table: Table) -> str:
     return f" AND ({table.partition} IS NOT NULL OR {table.partition} IS NULL)" if table.partition else ""
 
 
+def groups_query(table: Table, target: str) -> str:
+    """What a table holds by event, and by day where it has days, in the order of `Group.key`."""
+    day = table.partition or "CAST(NULL AS DATE)"
+    return (
+        f"SELECT event_id, {day} AS day, {table.tickets} AS tickets, {table.revenue} AS revenue FROM {target}"
+        f" WHERE TRUE{_on_any_day(table)} ORDER BY event_id, day"
+    )
+
+
+def published_totals_query(summary: str) -> str:
+    """How many events there are, and what was sold in all."""
+    return (
+        "SELECT COUNT(*) AS events, IFNULL(SUM(total_tickets), 0) AS tickets,"
+        f" IFNULL(SUM(total_revenue), 0) AS revenue FROM {summary}"
+    )
+
+
+def published_days_query(daily: str, since: date) -> str:
+    """What was sold on each day from then on, in order."""
+    return (
+        f"SELECT sale_date, SUM(tickets_sold) AS tickets, SUM(revenue) AS revenue FROM {daily}"
+        f" WHERE sale_date >= DATE '{since.isoformat()}' GROUP BY sale_date ORDER BY sale_date"
+    )
+
+
+def best_events_query(summary: str, number: int) -> str:
+    """The events that have sold most tickets."""
+    return (
+        f"SELECT event_id, event_name, total_tickets, total_revenue FROM {summary}"
+        f" ORDER BY total_tickets DESC, event_id LIMIT {number}"
+    )
+
+
 def changes_query(table: Table, places: Places) -> str:
     """One row: how the stored rows in scope differ from staging, the days on which they do, and copies."""
     days = "[]"

@@ -321,7 +321,22 @@ def _totals(connection: sa.Connection, table: Table, source: str) -> ScopeTotals
     return ScopeTotals(rows, int(tickets), revenue)
 
 
+def amount_scales(connection: sa.Connection) -> dict[str, int]:
+    """How many decimals each table's amounts have; a table that isn't there is not among them."""
+    return _amount_scales(_column_types(connection))
+
+
+def _amount_scales(types: Types) -> dict[str, int]:
+    """Tables of the earlier Veritix ETL have fewer than 9; a plain numeric has as many as any."""
+    found = {
+        table.name: re.fullmatch(r"numeric\(\d+,(-?\d+)\)", types[table.name][table.revenue])
+        for table in TABLES
+        if table.name in types
+    }
+    return {name: int(scale[1]) if scale else AMOUNT_DECIMALS for name, scale in found.items()}
+
+
 def _rounded_columns(types: Types) -> list[str]:
-    """Amount columns with fewer than 9 decimals: tables of the earlier Veritix ETL."""
-    scales = ((table, re.fullmatch(r"numeric\(\d+,(-?\d+)\)", types[table.name][table.revenue])) for table in TABLES)
-    return [f"{table.name}.{table.revenue}" for table, scale in scales if scale and int(scale[1]) < AMOUNT_DECIMALS]
+    """Amount columns with fewer than 9 decimals."""
+    scales = _amount_scales(types)
+    return [f"{table.name}.{table.revenue}" for table in TABLES if scales[table.name] < AMOUNT_DECIMALS]

@@ -256,7 +256,7 @@ BROKEN = [
 
 @pytest.mark.parametrize(("body", "message"), BROKEN)
 def test_broken_bodies(body: bytes, message: str, knobs: Knobs | None) -> None:
-    """What isn't valid JSON, or has no list of items, is an error that says what is wrong without showing the content."""
+    """Invalid JSON, and JSON without a list of items, is an error that says what is wrong and shows no content."""
     for size in (7, 65_536) if len(body) < DEEP else (65_536,):
         with pytest.raises(BodyError, match=message) as caught:
             read(body, size, knobs)
