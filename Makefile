@@ -17,11 +17,12 @@ SANDBOX = yes
 # For `make requirements`: --upgrade takes the newest versions instead of keeping those that still fit.
 UPGRADE =
 
-.PHONY: help run serve etl test test-fast fuzz increments faults bench lint format requirements clean
+.PHONY: help run serve screenshot etl test test-fast fuzz increments faults bench lint format requirements clean
 
 help:
 	@echo "make run           the whole pipeline once, on real parts on this machine; shows what was loaded"
 	@echo "make serve         the same parts and the function, until Ctrl-C; SANDBOX=no: the function alone"
+	@echo "make screenshot    the report page's picture in docs/, from the sandbox; needs Chromium"
 	@echo "make etl           one run against what the environment names; ARGS=--dry-run, ARGS=--force"
 	@echo "make test          linters, types and all tests; ARGS=\"-k NAME\" for some of them"
 	@echo "make test-fast     the unit tests alone, in seconds"
@@ -39,6 +40,9 @@ run: $(INSTALLED)
 
 serve: $(INSTALLED)
 	@$(BIN)/python -m tests.sandbox serve --sandbox $(SANDBOX)
+
+screenshot: $(INSTALLED)
+	@$(BIN)/python -m tests.sandbox.screenshot docs/report.png
 
 etl: $(INSTALLED)
 	@$(BIN)/python -m etl $(ARGS)

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -35,8 +36,9 @@ MAX_BODY_BYTES = 65_536
 BODY_HINT = 'leave it empty, or send e.g. {"dry_run": true}'
 BODY_SECONDS = 5.0
 RUNS_SHOWN = 20
+SHOWN_DAYS = 90
 LEDGER_SECONDS = 15.0
-"""How long `/runs` and `/metrics` may wait for the ledger."""
+"""How long `/runs`, `/metrics` and `/report` may wait for what they show."""
 
 
 @functions_framework.http
@@ -122,11 +124,32 @@ def _compare(_: flask.Request) -> flask.Response:
     return _json(comparison.to_json())
 
 
+def _report(request: flask.Request) -> flask.Response:
+    from etl.views.figures import RANGES, read_figures
+    from etl.views.page import content_security_policy, format_page
+
+    given = request.args.get("days", str(SHOWN_DAYS))
+    if given not in map(str, RANGES):
+        raise BadRequestError(f"days is {given[:50]!r}: choose one of {', '.join(map(str, RANGES))}")
+    figures = read_figures(_settings(), datetime.now(UTC), int(given), Deadline(LEDGER_SECONDS))
+    response = _respond(format_page(figures), 200, "text/html; charset=utf-8")
+    response.headers.update(
+        {
+            "Content-Security-Policy": content_security_policy(),
+            "Referrer-Policy": "no-referrer",
+            "X-Content-Type-Options": "nosniff",
+            "Cache-Control": "no-store",
+        }
+    )
+    return response
+
+
 ROUTES: dict[str, tuple[tuple[str, ...], Callable[[flask.Request], flask.Response]]] = {
     "/": (("GET", "POST"), _run),
     "/health": (("GET",), _health),
     "/metrics": (("GET",), _metrics),
     "/runs": (("GET",), _runs),
+    "/report": (("GET",), _report),
     "/compare": (("GET",), _compare),
 }
 

@@ -2,7 +2,7 @@
 
 locals {
   root         = "${path.module}/.."
-  source_files = setunion(["main.py", "requirements.txt"], fileset(local.root, "etl/**/*.py"))
+  source_files = setunion(["main.py", "requirements.txt"], fileset(local.root, "etl/**/*.py"), fileset(local.root, "etl/views/*.html"), fileset(local.root, "etl/views/static/*"))
 }
 
 # Built from names and contents alone, never from files on disk: the provider sorts the names and

@@ -183,10 +183,7 @@ class PostgresLedger:
 
     def last_runs(self, limit: int, deadline: Deadline) -> list[Run]:
         with transaction(self._engine, deadline) as connection:
-            if not sa.inspect(connection).has_table(RUNS.name):
-                return []
-            rows = connection.execute(sa.select(RUNS).order_by(RUNS.c.started_at.desc()).limit(limit))
-            return [_run(row) for row in rows.mappings()]
+            return runs_in(connection, limit) if sa.inspect(connection).has_table(RUNS.name) else []
 
     def totals(self, deadline: Deadline) -> RunTotals:
         with transaction(self._engine, deadline) as connection:
@@ -222,6 +219,12 @@ class PostgresLedger:
         return AlreadyRunningError(
             "this run's lease was given back or taken over by a newer run; nothing more is written by this one"
         )
+
+
+def runs_in(connection: sa.Connection, limit: int) -> list[Run]:
+    """The last runs, newest first; the table must be there."""
+    rows = connection.execute(sa.select(RUNS).order_by(RUNS.c.started_at.desc()).limit(limit))
+    return [_run(row) for row in rows.mappings()]
 
 
 def _run(row: Any) -> Run:

@@ -251,9 +251,7 @@ class PostgresSales:
 
 
 def read_state(connection: sa.Connection) -> SalesState | None:
-    """What is remembered; None where no sale has been kept yet."""
-    if not sa.inspect(connection).has_table(STATE.name):
-        return None
+    """What is remembered; None where no sale has been kept yet. The table must be there."""
     text = connection.execute(sa.select(STATE.c.state).where(STATE.c.name == _NAME)).scalar()
     return None if text is None else from_json(text)
 

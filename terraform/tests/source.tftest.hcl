@@ -16,8 +16,8 @@ run "archive" {
   }
 
   assert {
-    condition     = alltrue([for file in data.archive_file.source.source : can(regex("^(main\\.py|requirements\\.txt|etl/[a-z0-9_/]+\\.py)$", file.filename))])
-    error_message = "The archive may hold main.py, requirements.txt and etl/**/*.py only."
+    condition     = alltrue([for file in data.archive_file.source.source : can(regex("^(main\\.py|requirements\\.txt|etl/[a-z0-9_/]+\\.py|etl/views/([a-z]+\\.html|static/[A-Za-z.]+))$", file.filename))])
+    error_message = "The archive may hold main.py, requirements.txt, etl/**/*.py and the report page's files only."
   }
   assert {
     condition     = length(setintersection(["main.py", "requirements.txt", "etl/__init__.py"], [for file in data.archive_file.source.source : file.filename])) == 3

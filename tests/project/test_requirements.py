@@ -1,6 +1,7 @@
 """What is installed is pinned by hash, is what is deployed, is needed, and may be used: by the files as they are."""
 
 import ast
+import hashlib
 import re
 import sys
 from collections.abc import Iterator
@@ -22,6 +23,13 @@ OPTIONAL = {"tqdm"}
 PERMISSIVE = {"Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "MIT", "MIT-0", "PSF-2.0"}
 COPYLEFT = {"certifi": "MPL-2.0"}
 """Asks only that changes to its own files be published; it is used as it is."""
+VENDORED = {
+    "uplot.min.js": "19c8d4c6ad88929a79f4ae49d6f7161566dfd0ba3d15cc495e974f787eb78f1f",
+    "uplot.min.css": "df630c6a8d6f8eeaff264b50f73ce5b114f646ffd9a0bb74f049b0a00135fa04",
+    "uplot.LICENSE": "8f989229699b4fe2f1a0432d0e9edc338a8a911e250e2d1b01ecd770a5f5b1bd",
+}
+"""uPlot 1.6.32: `dist/uPlot.iife.min.js`, `dist/uPlot.min.css` and `LICENSE` of the npm package."""
+VENDORED_PACKAGE = ("uplot", "1.6.32")
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
@@ -127,10 +135,11 @@ def test_nothing_is_deployed_that_nobody_needs() -> None:
 
 
 def test_licences_are_listed() -> None:
-    """LICENSES names exactly the deployed packages, each with its version and the licence that it has itself."""
+    """LICENSES names exactly the deployed packages and the vendored one, each with its version and licence."""
     listed = [line.split(" ", 2) for line in (ROOT / "LICENSES").read_text().splitlines()]
     deployed = pins(DEPLOYED)
-    assert [(name, version) for name, version, _ in listed] == [(pin.name, pin.version) for pin in deployed]
+    wanted = sorted([*((pin.name, pin.version) for pin in deployed), VENDORED_PACKAGE])
+    assert [(name, version) for name, version, _ in listed] == wanted
     told = {name: text for name, _, text in listed}
     assert [pin.name for pin in deployed if pin.is_installed and told[pin.name] != licence(pin.name)] == []
 
@@ -139,3 +148,10 @@ def test_licences_are_permissive() -> None:
     """Every part of a licence lets the package be used and shipped unchanged, whatever this program's licence is."""
     for name, _, text in (line.split(" ", 2) for line in (ROOT / "LICENSES").read_text().splitlines()):
         assert set(re.split(" AND | OR ", text)) <= PERMISSIVE or COPYLEFT.get(name) == text, name
+
+
+@pytest.mark.parametrize("name", VENDORED)
+def test_vendored_files_are_the_published_ones(name: str) -> None:
+    """Byte by byte."""
+    path = ROOT / "etl" / "views" / "static" / name
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == VENDORED[name]

@@ -444,8 +444,9 @@ def test_log_events_that_are_watched_are_logged() -> None:
 
 
 def files_to_deploy(root: Path) -> dict[str, str]:
-    """Name and contents of main.py, requirements.txt and etl/**/*.py."""
-    paths = [root / "main.py", root / "requirements.txt", *(root / "etl").rglob("*.py")]
+    """Name and contents of main.py, requirements.txt, etl/**/*.py and what the report page is made of."""
+    page = [*(root / "etl" / "views").glob("*.html"), *(root / "etl" / "views" / "static").iterdir()]
+    paths = [root / "main.py", root / "requirements.txt", *(root / "etl").rglob("*.py"), *page]
     return {path.relative_to(root).as_posix(): path.read_text() for path in paths}
 
 

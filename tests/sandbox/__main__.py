@@ -25,7 +25,14 @@ from tests.sandbox.function import FunctionServer, reach_loopback
 from tests.sandbox.parts import start_parts
 
 PORT = 8080
-CALLS = ("-X POST {url}/", "-X POST '{url}/?dry_run=true'", "{url}/runs", "{url}/metrics", "{url}/health")
+CALLS = (
+    "-X POST {url}/",
+    "-X POST '{url}/?dry_run=true'",
+    "{url}/runs",
+    "{url}/compare",
+    "{url}/metrics",
+    "{url}/health",
+)
 LOG_SECONDS = 0.3
 
 
@@ -37,7 +44,7 @@ def main(arguments: list[str]) -> int:
     try:
         with ExitStack() as stack:
             act = {"run": run, "serve": serve}[asked.action]
-            act(*_start(stack, with_parts=asked.sandbox == "yes"))
+            act(*start(stack, with_parts=asked.sandbox == "yes"))
     except (SandboxError, EtlError) as error:
         print(f"\nFailed: {error}", file=sys.stderr)
         return 1
@@ -87,7 +94,7 @@ def _leave(number: int, _: FrameType | None) -> NoReturn:
     sys.exit(128 + number)
 
 
-def _start(stack: ExitStack, *, with_parts: bool) -> tuple[FunctionServer, dict[str, str]]:
+def start(stack: ExitStack, *, with_parts: bool) -> tuple[FunctionServer, dict[str, str]]:
     print("Starting")
     started = start_parts(stack, os.environ, screen.step) if with_parts else {}
     began = time.monotonic()
@@ -121,6 +128,7 @@ def _compare(totals: dict[str, dict[str, int | Decimal]], started: dict[str, str
 def _show_calls(url: str) -> None:
     for call in CALLS:
         print(f"    curl {call.format(url=url)}")
+    print(f"In a browser: {url}/report")
 
 
 def _show_log(log: Path, shown: int) -> int:
