@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 from zoneinfo import ZoneInfo
@@ -15,94 +15,6 @@ from etl.errors import ConfigurationError
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 DEADLINE_MARGIN_SECONDS = 10.0
 """What is kept of the platform's time-out, to end the run cleanly and answer."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Every setting of a run, by the lower-case name of its environment variable. Secrets don't show in `repr`."""
-
-    nest_api_base_url: str
-    nest_api_token: str | None = field(default=None, repr=False)
-    nest_api_token_secret: str | None = None
-    nest_api_page_size: int | None = None
-    nest_api_concurrency: int = 4
-    nest_api_max_pages: int = 1_000_000
-    nest_api_timeout_seconds: float = 30.0
-    nest_api_link_origins: tuple[str, ...] = ()
-    database_url: DatabaseUrl | None = None
-    instance_connection_name: str | None = None
-    db_user: str | None = None
-    db_pass: str | None = field(default=None, repr=False)
-    db_name: str | None = None
-    db_iam_auth: bool = False
-    db_ip_type: str = "PUBLIC"
-    bq_enabled: bool = False
-    bq_project_id: str | None = None
-    bq_dataset: str = "veritix"
-    bq_location: str = "US"
-    bq_table_event_summary: str = "event_sales_summary"
-    bq_table_daily_sales: str = "daily_ticket_sales"
-    bq_write_mode: str = "merge"
-    nest_api_changed_query: str | None = None
-    nest_api_changed_field: str | None = None
-    nest_api_changed_format: str = "iso"
-    etl_sales_store: str = "none"
-    etl_lookback_seconds: float = 3600.0
-    etl_sweep_hours: float = 24.0
-    etl_max_unproved_ratio: float = 0.001
-    etl_timezone: ZoneInfo = field(default_factory=lambda: ZoneInfo("UTC"))
-    etl_max_reject_ratio: float = 0.05
-    etl_max_shrink_ratio: float = 0.5
-    etl_retention_days: int = 90
-    etl_deadline_seconds: float = 1750.0
-    log_level: str = "INFO"
-    google_cloud_project: str | None = None
-    bigquery_emulator_host: str | None = None
-    secret_manager_endpoint: str | None = None
-    cloud_sql_admin_endpoint: str | None = None
-
-    @property
-    def uses_postgres(self) -> bool:
-        """Whether PostgreSQL is a destination; DATABASE_URL wins over a Cloud SQL instance."""
-        return self.database_url is not None or self.instance_connection_name is not None
-
-    @property
-    def uses_bigquery(self) -> bool:
-        """Whether BigQuery is a destination."""
-        return self.bq_enabled
-
-    @property
-    def stores(self) -> tuple[str, ...]:
-        """The destinations, in the order in which they are loaded."""
-        return ("postgres",) * self.uses_postgres + ("bigquery",) * self.uses_bigquery
-
-    @classmethod
-    def from_env(cls, env: Mapping[str, str]) -> Settings:
-        """Read the environment; empty values count as unset.
-
-        Raises `ConfigurationError` that lists every problem by the variable's name, without a secret's value.
-        """
-        given = {name: env[name].strip() for name in NAMES if env.get(name, "").strip()}
-        values: dict[str, Any] = {}
-        problems: list[str] = []
-        for name, parse in ENVIRONMENT.items():
-            if name in given:
-                try:
-                    values[name.lower()] = parse(given[name])
-                except ValueError as error:
-                    problems.append(f"{name} {error}")
-        problems += _missing(given)
-        platform_timeout = given.get(PLATFORM_TIMEOUT, LEAST_PLATFORM_TIMEOUT if PLATFORM_SERVICE in given else None)
-        if platform_timeout and "ETL_DEADLINE_SECONDS" not in given:
-            try:
-                values["etl_deadline_seconds"] = _deadline_under(_seconds(platform_timeout))
-            except ValueError as error:
-                problems.append(f"{PLATFORM_TIMEOUT} {error}")
-        if problems:
-            raise ConfigurationError(
-                f"{len(problems)} problem(s) in the settings: " + "; ".join(problems), problems=problems
-            )
-        return cls(**values)
 
 
 def is_local_endpoint(endpoint: str | None) -> bool:
@@ -280,6 +192,11 @@ def _changed_query(text: str) -> str:
     return text
 
 
+_secret_version = _matching(
+    r"projects/[^/\s]+/secrets/[A-Za-z0-9_-]{1,255}/versions/[A-Za-z0-9_-]+",
+    "projects/PROJECT/secrets/NAME/versions/latest",
+    show=False,  # often the token itself by mistake
+)
 _bq_name = _matching(r"[A-Za-z0-9_]{1,1024}", "event_sales_summary")
 
 PLATFORM_TIMEOUT = "CLOUD_RUN_TIMEOUT_SECONDS"
@@ -289,54 +206,217 @@ PLATFORM_SERVICE = "K_SERVICE"
 LEAST_PLATFORM_TIMEOUT = "60"
 """What a function is given that was deployed without a time-out. A plain service is given 300 s; nothing tells them
 apart."""
-ENVIRONMENT: dict[str, Callable[[str], Any]] = {
-    "NEST_API_BASE_URL": _base_url,
-    "NEST_API_TOKEN": read_token,
-    "NEST_API_TOKEN_SECRET": _matching(
-        r"projects/[^/\s]+/secrets/[A-Za-z0-9_-]{1,255}/versions/[A-Za-z0-9_-]+",
-        "projects/PROJECT/secrets/NAME/versions/latest",
-        show=False,  # often the token itself by mistake
-    ),
-    "NEST_API_PAGE_SIZE": _whole(1, 1_000_000),
-    "NEST_API_CONCURRENCY": _whole(1, 64),
-    "NEST_API_MAX_PAGES": _whole(1, 1_000_000_000),
-    "NEST_API_TIMEOUT_SECONDS": _number(0.1, 3_600, "seconds"),
-    "NEST_API_LINK_ORIGINS": _origins,
-    "DATABASE_URL": parse_database_url,
-    "INSTANCE_CONNECTION_NAME": _matching(r"([^:\s]+:)?[^:\s]+:[^:\s]+:[^:\s]+", "PROJECT:REGION:INSTANCE"),
-    "DB_USER": _text,
-    "DB_PASS": _text,
-    "DB_NAME": _text,
-    "DB_IAM_AUTH": _boolean,
-    "DB_IP_TYPE": _choice("PUBLIC", "PRIVATE", "PSC", fold=str.upper),
-    "BQ_ENABLED": _boolean,
-    "BQ_PROJECT_ID": _matching(r"([a-z0-9.-]+:)?[a-z][a-z0-9-]{2,62}", "my-project-123"),
-    "BQ_DATASET": _bq_name,
-    "BQ_LOCATION": _matching(r"[A-Za-z0-9-]+", "EU or europe-west3"),
-    "BQ_TABLE_EVENT_SUMMARY": _bq_name,
-    "BQ_TABLE_DAILY_SALES": _bq_name,
-    "BQ_WRITE_MODE": _choice("merge", "stream"),
-    "NEST_API_CHANGED_QUERY": _changed_query,
-    "NEST_API_CHANGED_FIELD": _text,
-    "NEST_API_CHANGED_FORMAT": _choice("iso", "unix", "unix_ms"),
-    "ETL_SALES_STORE": _choice("none", "postgres"),
-    "ETL_LOOKBACK_SECONDS": _number(1, 2_592_000, "seconds"),
-    "ETL_SWEEP_HOURS": _number(0, 8_760, "hours"),
-    "ETL_MAX_UNPROVED_RATIO": _number(0, 1, "a share"),
-    "ETL_TIMEZONE": _zone,
-    "ETL_MAX_REJECT_RATIO": _number(0, 1, "a share"),
-    "ETL_MAX_SHRINK_RATIO": _number(0, 1, "a share"),
-    "ETL_RETENTION_DAYS": _whole(1, 36_500),
-    "ETL_DEADLINE_SECONDS": _seconds,
-    "LOG_LEVEL": _choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", fold=str.upper),
-    "GOOGLE_CLOUD_PROJECT": _text,
-    "BIGQUERY_EMULATOR_HOST": _endpoint,
-    "SECRET_MANAGER_ENDPOINT": _endpoint,
-    "CLOUD_SQL_ADMIN_ENDPOINT": _endpoint,
-}
-"""Every variable that is read, with the function that reads its text or raises ValueError.
 
-The message of the ValueError goes on after the variable's name. No parser repeats a secret's value.
-"""
+
+def _setting(
+    read: Callable[[str], Any],
+    meaning: str,
+    example: str,
+    *,
+    default: str | None = None,
+    shown: str | None = None,
+    is_secret: bool = False,
+    is_required: bool = False,
+) -> Any:
+    """A setting. Its default is text too, and is read as any other; `shown` is what is said of it where that differs.
+
+    `read` raises ValueError with a message that goes on after the variable's name, and repeats no secret's value.
+    """
+    said = "required" if is_required else shown or ("none" if default is None else f"`{default}`")
+    metadata = {"read": read, "meaning": meaning, "example": example, "default": said}
+    if is_required:
+        return field(metadata=metadata)
+    return field(default=None if default is None else read(default), repr=not is_secret, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every setting of a run, by the lower-case name of its environment variable. Secrets don't show in `repr`.
+
+    Each is declared here and nowhere else: how its text is read, what it means, an example, and its default.
+    """
+
+    nest_api_base_url: str = _setting(
+        _base_url,
+        "the upstream; requests go to `/events` and `/ticket-sales` below it",
+        "https://api.example.com/v1",
+        is_required=True,
+    )
+    nest_api_token: str | None = _setting(read_token, "its bearer token", "eyJhbGciOi...", is_secret=True)
+    nest_api_token_secret: str | None = _setting(
+        _secret_version,
+        "or the Secret Manager version that holds it",
+        "projects/p/secrets/s/versions/latest",
+    )
+    nest_api_page_size: int | None = _setting(_whole(1, 1_000_000), "sent as `limit`", "500", shown="not sent")
+    nest_api_concurrency: int = _setting(
+        _whole(1, 64), "pages fetched at once, if the upstream declares page count and total", "8", default="4"
+    )
+    nest_api_max_pages: int = _setting(
+        _whole(1, 1_000_000_000), "a run fails if a list has more pages", "5000", default="1000000"
+    )
+    nest_api_timeout_seconds: float = _setting(
+        _number(0.1, 3_600, "seconds"), "time limit to connect, and between bytes", "10", default="30"
+    )
+    nest_api_changed_query: str | None = _setting(
+        _changed_query,
+        "with kept sales: asks `/ticket-sales` for [what changed](docs/increments.md)",
+        "updated_after={since}",
+    )
+    nest_api_changed_field: str | None = _setting(
+        _text, "key of a sale's time of change, if it isn't `updatedAt` or the like", "lastModified"
+    )
+    nest_api_changed_format: str = _setting(
+        _choice("iso", "unix", "unix_ms"), "how `{since}` is written: `iso`, `unix`, `unix_ms`", "unix", default="iso"
+    )
+    nest_api_link_origins: tuple[str, ...] = _setting(
+        _origins,
+        "further origins that the upstream's links may name",
+        "http://10.0.0.5:3000",
+        default="",
+        shown="none",
+    )
+    database_url: DatabaseUrl | None = _setting(
+        parse_database_url,
+        "PostgreSQL; takes precedence over the Cloud SQL settings",
+        "postgresql://etl:pw@db:5432/veritix",
+    )
+    instance_connection_name: str | None = _setting(
+        _matching(r"([^:\s]+:)?[^:\s]+:[^:\s]+:[^:\s]+", "PROJECT:REGION:INSTANCE"),
+        "Cloud SQL instance, through the connector",
+        "p:europe-west1:veritix",
+    )
+    db_user: str | None = _setting(_text, "its user", "etl@p.iam")
+    db_pass: str | None = _setting(_text, "its password, unless `DB_IAM_AUTH`", "pw", is_secret=True)
+    db_name: str | None = _setting(_text, "its database", "veritix")
+    db_iam_auth: bool = _setting(_boolean, "log in as the function's account", "true", default="false")
+    db_ip_type: str = _setting(
+        _choice("PUBLIC", "PRIVATE", "PSC", fold=str.upper), "`PUBLIC`, `PRIVATE` or `PSC`", "PRIVATE", default="PUBLIC"
+    )
+    bq_enabled: bool = _setting(_boolean, "load BigQuery too", "true", default="false")
+    bq_project_id: str | None = _setting(
+        _matching(r"([a-z0-9.-]+:)?[a-z][a-z0-9-]{2,62}", "my-project-123"), "its project", "my-project"
+    )
+    bq_dataset: str = _setting(_bq_name, "its dataset", "ticketing", default="veritix")
+    bq_location: str = _setting(
+        _matching(r"[A-Za-z0-9-]+", "EU or europe-west3"),
+        "the dataset's location; a run creates a missing dataset there",
+        "EU",
+        default="US",
+    )
+    bq_table_event_summary: str = _setting(_bq_name, "table name", "event_sales", default="event_sales_summary")
+    bq_table_daily_sales: str = _setting(_bq_name, "table name", "daily_sales", default="daily_ticket_sales")
+    bq_write_mode: str = _setting(
+        _choice("merge", "stream"),
+        "`merge`, or `stream`, which appends rows at each run, as the earlier Veritix ETL did",
+        "stream",
+        default="merge",
+    )
+    etl_sales_store: str = _setting(
+        _choice("none", "postgres"),
+        "where [sales are kept](docs/increments.md): `none` or `postgres`",
+        "postgres",
+        default="none",
+    )
+    etl_lookback_seconds: float = _setting(
+        _number(1, 2_592_000, "seconds"), "how far before the last one an increment begins", "7200", default="3600"
+    )
+    etl_sweep_hours: float = _setting(
+        _number(0, 8_760, "hours"), "hours between sweeps of the whole list; `0`: each run", "6", default="24"
+    )
+    etl_max_unproved_ratio: float = _setting(
+        _number(0, 1, "a share"),
+        "share of sales that may be gone upstream until the next sweep",
+        "0.01",
+        default="0.001",
+    )
+    etl_timezone: ZoneInfo = _setting(
+        _zone, "the time zone that decides a sale's calendar day", "Europe/Berlin", default="UTC"
+    )
+    etl_max_reject_ratio: float = _setting(
+        _number(0, 1, "a share"),
+        "a run fails if more than this share of records is unusable, from 11 records on",
+        "0.01",
+        default="0.05",
+    )
+    etl_max_shrink_ratio: float = _setting(
+        _number(0, 1, "a share"),
+        "a run fails if tickets or revenue fall by more than this share, from 11 tickets on",
+        "0.2",
+        default="0.5",
+    )
+    etl_retention_days: int = _setting(
+        _whole(1, 36_500), "days that the ledger keeps runs and rejected records", "30", default="90"
+    )
+    etl_deadline_seconds: float = _setting(
+        _seconds,
+        "time limit of the whole run",
+        "540",
+        default="1750",
+        shown="just under `CLOUD_RUN_TIMEOUT_SECONDS`; if unset `54` on Cloud Run, `1750` elsewhere",
+    )
+    log_level: str = _setting(
+        _choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", fold=str.upper),
+        "`DEBUG`, `INFO`, `WARNING`, `ERROR`, `CRITICAL`",
+        "WARNING",
+        default="INFO",
+    )
+    google_cloud_project: str | None = _setting(_text, "the project in trace names", "my-project")
+    bigquery_emulator_host: str | None = _setting(
+        _endpoint, "another BigQuery endpoint", "http://127.0.0.1:9050", shown="Google's"
+    )
+    secret_manager_endpoint: str | None = _setting(
+        _endpoint, "another Secret Manager endpoint", "http://127.0.0.1:9060", shown="Google's"
+    )
+    cloud_sql_admin_endpoint: str | None = _setting(
+        _endpoint, "another Cloud SQL Admin endpoint", "http://127.0.0.1:9070", shown="Google's"
+    )
+
+    @property
+    def uses_postgres(self) -> bool:
+        """Whether PostgreSQL is a destination; DATABASE_URL wins over a Cloud SQL instance."""
+        return self.database_url is not None or self.instance_connection_name is not None
+
+    @property
+    def uses_bigquery(self) -> bool:
+        """Whether BigQuery is a destination."""
+        return self.bq_enabled
+
+    @property
+    def stores(self) -> tuple[str, ...]:
+        """The destinations, in the order in which they are loaded."""
+        return ("postgres",) * self.uses_postgres + ("bigquery",) * self.uses_bigquery
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> Settings:
+        """Read the environment; empty values count as unset.
+
+        Raises `ConfigurationError` that lists every problem by the variable's name, without a secret's value.
+        """
+        given = {name: env[name].strip() for name in NAMES if env.get(name, "").strip()}
+        values: dict[str, Any] = {}
+        problems: list[str] = []
+        for name, parse in ENVIRONMENT.items():
+            if name in given:
+                try:
+                    values[name.lower()] = parse(given[name])
+                except ValueError as error:
+                    problems.append(f"{name} {error}")
+        problems += _missing(given)
+        platform_timeout = given.get(PLATFORM_TIMEOUT, LEAST_PLATFORM_TIMEOUT if PLATFORM_SERVICE in given else None)
+        if platform_timeout and "ETL_DEADLINE_SECONDS" not in given:
+            try:
+                values["etl_deadline_seconds"] = _deadline_under(_seconds(platform_timeout))
+            except ValueError as error:
+                problems.append(f"{PLATFORM_TIMEOUT} {error}")
+        if problems:
+            raise ConfigurationError(
+                f"{len(problems)} problem(s) in the settings: " + "; ".join(problems), problems=problems
+            )
+        return cls(**values)
+
+
+ENVIRONMENT: dict[str, Callable[[str], Any]] = {one.name.upper(): one.metadata["read"] for one in fields(Settings)}
+"""Every variable that is read, with the function that reads its text or raises ValueError."""
 NAMES = (*ENVIRONMENT, PLATFORM_TIMEOUT, PLATFORM_SERVICE)
 """Every variable that is looked at."""

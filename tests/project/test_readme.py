@@ -2,7 +2,9 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import Field, fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +17,7 @@ from etl.run.ledger_tables import COUNTS, metadata
 from etl.run.metrics import format_metrics
 from etl.sales.state import Proof, SalesState
 from etl.sales.status import SalesStatus
-from etl.settings import ENVIRONMENT, Settings
+from etl.settings import Settings
 from etl.transform.tables import TABLES
 from main import ROUTES
 from tests import ROOT
@@ -40,6 +42,7 @@ OPERATIONS = ROOT / "docs" / "operations.md"
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "terraform" / "README.md"])
 EACH_DOCUMENT = [pytest.param(path, id=path.relative_to(ROOT).as_posix()) for path in DOCUMENTS]
 LONGEST_README = 180
+SETTINGS = fields(Settings)
 
 
 def error_codes() -> dict[str, int]:
@@ -67,7 +70,6 @@ def metric_names() -> set[str]:
 @pytest.mark.parametrize(
     ("document", "heading", "expected"),
     [
-        pytest.param(README, "## Settings", set(ENVIRONMENT), id="settings"),
         pytest.param(OPERATIONS, "## Answers", set(error_codes()), id="error codes"),
         pytest.param(OPERATIONS, "## Log events", set(logged_events()), id="log events"),
         pytest.param(OPERATIONS, "## Metrics", metric_names(), id="metrics"),
@@ -101,17 +103,21 @@ def test_the_short_answers_cover_every_status() -> None:
     assert shown == {"4xx" if status.startswith("4") else status for status in statuses}
 
 
-@pytest.mark.parametrize("row", table(README, "name", "meaning", "default", "example"), ids=lambda row: code(row[0])[0])
-def test_a_setting_is_as_its_row_says(row: tuple[str, ...]) -> None:
-    """The program reads the example, and takes the default where the setting isn't given."""
-    [name], example = code(row[0]), code(row[3])
-    ENVIRONMENT[name](example[0].replace("...", ""))
-    given = {"NEST_API_BASE_URL": "https://api.example.com", "DATABASE_URL": "postgresql://etl@db/veritix"}
-    if name not in given and row[2] not in ("none", "not sent", "Google's"):
-        default = getattr(Settings.from_env(given), name.lower())
-        assert default == ENVIRONMENT[name](code(row[2])[-1])
-    elif name not in given:
-        assert not getattr(Settings.from_env(given), name.lower())
+def settings_table() -> str:
+    """The README's, made of the settings as they are declared."""
+    rows = ((f"`{one.name.upper()}`", *map(one.metadata.get, ("meaning", "default", "example"))) for one in SETTINGS)
+    return "\n".join(f"| {name} | {meaning} | {default} | `{example}` |" for name, meaning, default, example in rows)
+
+
+def test_the_settings_table_is_made_of_the_settings() -> None:
+    """Every name, meaning, default and example; `python -m tests.project.test_readme` prints the table."""
+    assert settings_table() in section(README, "## Settings")
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
+def test_a_setting_reads_its_example(setting: Field[Any]) -> None:
+    """As it reads what an operator writes."""
+    setting.metadata["read"](setting.metadata["example"].replace("...", ""))
 
 
 def test_fields_are_looked_for_where_the_table_says() -> None:
@@ -187,3 +193,7 @@ def test_what_is_named_is_there(document: Path) -> None:
     targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     named = re.findall(r"(?:^|`)make (?:\w+=\S+ )?([a-z]+)\b", text, re.MULTILINE)
     assert set(named) <= set(targets)
+
+
+if __name__ == "__main__":
+    print(settings_table())
