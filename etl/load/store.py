@@ -97,10 +97,7 @@ class TableChanges:
 
 @dataclass
 class LoadResult:
-    """What became of a store. `status` is `success`, `dry_run` or `failed`; `seconds` is the time that it took.
-
-    `is_late`: it failed because the run's time was up.
-    """
+    """What became of a store. `status` is `success`, `dry_run` or `failed`; `seconds` is the time that it took."""
 
     database: str
     status: str = "success"
@@ -109,7 +106,6 @@ class LoadResult:
     seconds: float = 0.0
     reconcile_seconds: float = 0.0
     error: str | None = None
-    is_late: bool = False
 
 
 def example(

@@ -7,7 +7,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -15,7 +15,6 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import sqlalchemy as sa
-from tenacity import Retrying, retry_if_exception, wait_exponential
 
 from etl.deadline import Deadline
 from etl.errors import (
@@ -23,7 +22,6 @@ from etl.errors import (
     DeadlineExceededError,
     EtlError,
     IncompleteExtractError,
-    LoadFailedError,
     StoreUnavailableError,
     as_etl_error,
 )
@@ -31,17 +29,19 @@ from etl.extract.client import Api, BrokenPageError
 from etl.extract.reading import Extraction, extract_events_and_sales
 from etl.extract.retries import MAX_ATTEMPTS
 from etl.extract.secret_manager import read_secret
-from etl.extract.tally import ShowProgress, Tally
+from etl.extract.tally import RejectedItem, ShowProgress, Tally
 from etl.extract.token import Token
 from etl.load.postgres.database import engine_for
 from etl.load.postgres.load import check_tables, load_postgres
 from etl.load.postgres.load import stored_tickets as stored_in_postgres
-from etl.load.store import STORE_NAMES, LoadResult, StoredTickets
+from etl.load.store import LoadResult, StoredTickets
 from etl.logs import LogContext, log_context, log_error, log_info, log_warning
 from etl.run.guards import FieldFound, check_rejects, check_schema, check_shrink, fields_to_keep
 from etl.run.lease import LeaseKeeper
 from etl.run.ledger import Ledger, Run, ledger_for
 from etl.run.ledger_tables import COUNTS
+from etl.run.loading import Stores
+from etl.run.recording import Recorder
 from etl.run.report import RunReport
 from etl.settings import Settings, read_token
 from etl.transform.fold import Summary, fold_events, fold_sales, summarise
@@ -51,11 +51,6 @@ if TYPE_CHECKING:
     from etl.sales.state import SalesState
 
 T = TypeVar("T")
-RECORDING_SECONDS = 15.0
-"""How long the ledger may take to note how a run ended; less where the run's own time is up."""
-FORGETTING_SECONDS = 5.0
-"""How long a run may wait at its end until what is too old is deleted."""
-_FIRST_PAUSE_SECONDS = 0.2
 _LOAD_FAILED = {"postgres": "Postgres load failed", "bigquery": "BigQuery load failed"}
 
 
@@ -92,7 +87,7 @@ def run_etl_once(settings: Settings | None = None, options: RunOptions | None = 
         log_info("ETL job started", trigger=run.trigger, dry_run=options.dry_run, force=options.force)
         report = RunReport(run.run_id, run.trigger, dry_run=options.dry_run, force=options.force)
         try:
-            _Job(settings, options, run, report).execute()
+            _Runner(settings, options, run, report).execute()
         except EtlError as failure:
             failure.run_id = run.run_id
             log_error(
@@ -113,7 +108,7 @@ def new_run_id(now: datetime) -> str:
     return f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
 
 
-class _Job:
+class _Runner:
     """One run under way."""
 
     def __init__(self, settings: Settings, options: RunOptions, run: Run, report: RunReport) -> None:
@@ -127,13 +122,16 @@ class _Job:
         self._ledger: Ledger = ledger_for(self._engine)
         self._extraction: Extraction | None = None
         self._overridden = False
-        self._silent: dict[str, LoadResult] = {}
-        """Stores that didn't say what they hold."""
+        self._stores = Stores(self._deadline)
+        self._recorder = Recorder(self._ledger, self._deadline, options.now, self._rejects)
 
     @property
     def _tallies(self) -> dict[str, Tally]:
         """What has been read so far, by dataset."""
         return self._extraction.tallies if self._extraction else {}
+
+    def _rejects(self) -> list[RejectedItem]:
+        return [reject for tally in self._tallies.values() for reject in tally.rejects]
 
     def execute(self) -> None:
         """The run, under the lease and with its row in the ledger; a dry run goes without either.
@@ -153,11 +151,14 @@ class _Job:
             failure = self._judge(error)
             self.report.duration_seconds = self._seconds()
             if not self._options.dry_run and self._record_failure(failure):
-                self._forget()
+                self._recorder.forget(self._settings.etl_retention_days)
             raise failure from None
         self._run.status = "reading" if self.report.status == "reading" else "success"
-        if self._record(self._run):
-            self._forget()
+        if self._recorder.record(self._run, self.report.duration_seconds):
+            self._recorder.forget(self._settings.etl_retention_days)
+
+    def _record_failure(self, error: EtlError) -> bool:
+        return self._recorder.record_failure(self._run, error, self.report.duration_seconds or self._seconds())
 
     def _judge(self, error: Exception) -> EtlError:
         """The error to tell. A store that kept silent until the run's time was up is why that was exceeded."""
@@ -254,7 +255,7 @@ class _Job:
         settings, tallies = self._settings, self._tallies
         sales = kept_tally(state, store, tallies["ticket_sales"], settings.etl_max_reject_ratio)
         self._let_speak(partial(check_rejects, sales, settings.etl_max_reject_ratio))
-        held = self._ask_stores(store.events())
+        held = self._stores.ask(self._questions(store.events()))
         judged = {"events": tallies["events"], "ticket_sales": sales}
         self._let_speak(
             lambda: check_shrink(
@@ -378,7 +379,7 @@ class _Job:
             self._let_speak(partial(check_schema, tally, found_before[name]))
         for tally in tallies.values():
             self._let_speak(partial(check_rejects, tally, settings.etl_max_reject_ratio))
-        held = self._ask_stores(summary.scope)
+        held = self._stores.ask(self._questions(summary.scope))
         empty_before = self._empty_before()
         self._let_speak(
             lambda: check_shrink(summary, tallies, held, settings.etl_max_shrink_ratio, empty_before=empty_before)
@@ -393,22 +394,6 @@ class _Job:
                 raise
             self._overridden = True
             log_warning("ETL guard overridden", code=error.code, error=str(error))
-
-    def _ask_stores(self, scope: tuple[str, ...]) -> dict[str, StoredTickets]:
-        """What each store holds. One that doesn't say so isn't loaded either, as no guard has looked at it."""
-        held: dict[str, StoredTickets] = {}
-        questions = self._questions(scope)
-        for name, ask in questions.items():
-            # The other one is to be loaded all the same.
-            deadline = Deadline(self._deadline.remaining() / len(questions))
-            try:
-                held[name] = ask(deadline)
-            except (StoreUnavailableError, ConfigurationError, DeadlineExceededError) as error:
-                is_late, said = not deadline.left(), str(error)
-                if is_late and self._deadline.left():
-                    said = f"{STORE_NAMES[name]} didn't say within {deadline.seconds:.0f} s what it holds"
-                self._silent[name] = LoadResult(name, "failed", error=said, is_late=is_late)
-        return held
 
     def _questions(self, scope: tuple[str, ...]) -> dict[str, Callable[[Deadline], StoredTickets]]:
         questions: dict[str, Callable[[Deadline], StoredTickets]] = {}
@@ -427,20 +412,11 @@ class _Job:
         """Load each store, whatever becomes of the other."""
         for name, load in loaders.items():
             with self._stage(f"load_{name}"):
-                self.report.stores[name] = result = self._silent.get(name) or _load_store(name, load)
+                self.report.stores[name] = result = self._stores.load(name, load)
             if not self._options.dry_run:
                 setattr(self._run, f"{name}_status", result.status)
                 self._log_loaded(result)
-        failed = [result for result in self.report.stores.values() if result.status == "failed"]
-        if failed:
-            self._raise_failed(failed)
-
-    def _raise_failed(self, failed: Sequence[LoadResult]) -> None:
-        reasons = "; ".join(str(result.error) for result in failed)
-        stores = {name: result.status for name, result in self.report.stores.items()}
-        # One may be given up shortly before the deadline, where the next step would have come too late.
-        is_late = any(result.is_late for result in failed)
-        raise (DeadlineExceededError if is_late else LoadFailedError)(reasons, stores=stores)
+        self._stores.raise_failures(self.report.stores)
 
     def _loaders(self, summary: Summary) -> dict[str, Callable[[], LoadResult]]:
         dry_run = self._options.dry_run
@@ -493,63 +469,6 @@ class _Job:
     def _note_counts(self) -> None:
         for name in COUNTS:
             setattr(self._run, name, getattr(self.report, name))
-
-    def _record_failure(self, error: EtlError) -> bool:
-        return self._record(replace(self._run, status="failed", error_code=error.code, error_text=str(error)))
-
-    def _record(self, run: Run) -> bool:
-        """Write how the run ended, and give the lease back; more than once, if need be. Whether that was done.
-
-        A ledger that can't be written is said in the log: it must not hide the outcome.
-        """
-        ended = replace(
-            run,
-            finished_at=self._options.now(),
-            duration_seconds=self.report.duration_seconds or self._seconds(),
-        )
-        rejects = [reject for tally in self._tallies.values() for reject in tally.rejects]
-        deadline = self._deadline.last(RECORDING_SECONDS)
-        retrying = Retrying(
-            retry=retry_if_exception(_may_pass),
-            wait=wait_exponential(_FIRST_PAUSE_SECONDS),
-            stop=lambda state: state.upcoming_sleep >= deadline.left(),
-            sleep=deadline.sleep,
-            reraise=True,
-        )
-        try:
-            # A connection that falls silent must leave time for another one.
-            retrying(lambda: self._ledger.finish(ended, rejects, Deadline(deadline.remaining() / 2)))
-        except Exception as error:  # noqa: BLE001 - whatever it is
-            failure = as_etl_error(error)
-            log_error("ETL run not recorded", error=str(failure), **failure.log_fields)
-            return False
-        return True
-
-    def _forget(self) -> None:
-        """Delete what is older than ETL_RETENTION_DAYS. The run has ended: whatever comes of this doesn't change it."""
-        try:
-            seconds = self._deadline.bound(FORGETTING_SECONDS)
-        except EtlError:
-            return  # its time is up: the next run does it
-        try:
-            self._ledger.forget(self._settings.etl_retention_days, Deadline(seconds))
-        except Exception as error:  # noqa: BLE001 - whatever it is
-            failure = as_etl_error(error)
-            log_warning("ETL old records not deleted", error=str(failure), **failure.log_fields)
-
-
-def _may_pass(error: BaseException) -> bool:
-    """Whether another try may do: a database may just be starting again, but a right or a table stays missing."""
-    if not isinstance(error, (StoreUnavailableError, DeadlineExceededError)):
-        return False
-    return not str(error.details.get("sqlstate")).startswith("42")
-
-
-def _load_store(name: str, load: Callable[[], LoadResult]) -> LoadResult:
-    try:
-        return load()
-    except (StoreUnavailableError, ConfigurationError, DeadlineExceededError) as error:
-        return LoadResult(name, "failed", error=str(error), is_late=isinstance(error, DeadlineExceededError))
 
 
 def _token(settings: Settings, deadline: Deadline) -> Token:

@@ -288,7 +288,7 @@ def test_a_fault_of_the_program(
         body_of(answer)["detail"],
     )
     assert not [word for word in ("Traceback", "private-3e1") if word in answer.text + output]
-    check_frames(line, "_Job.execute")
+    check_frames(line, "_Runner.execute")
     assert "frames" not in body_of(answer)
     run_id = body_of(answer)["run_id"]
     row = postgres_server.run(f"SELECT status, error_code FROM etl_runs WHERE run_id = '{run_id}'", database)

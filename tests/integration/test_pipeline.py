@@ -568,7 +568,7 @@ def test_what_can_not_be_deleted_does_not_fail_a_run(
     logged: Logged,
 ) -> None:
     """Its lease is back by then, so that others may run while it waits; the log says what was in the way."""
-    monkeypatch.setattr("etl.run.pipeline.FORGETTING_SECONDS", 0.5)
+    monkeypatch.setattr("etl.run.recording.FORGETTING_SECONDS", 0.5)
     run(env)
     logged()
     with closing(pg8000.native.Connection("postgres", database=database, unix_sock=str(postgres_server.socket))) as c:
@@ -637,7 +637,7 @@ def test_an_unexpected_error_in_a_thread_that_fetches_ahead(
     error = refused(env, "internal_error")
     (line,) = logged("ETL job failed")
     functions = [frame.split(" ")[-1] for frame in line["frames"]]
-    assert functions[:2] == ["KeyError:", "_Job.execute"]
+    assert functions[:2] == ["KeyError:", "_Runner.execute"]
     assert functions[-3:] == ["_WorkItem.run", "PageStream._fetch", fail_ahead.__qualname__]
     assert "PageStream._take" in functions
     assert "an unexpected KeyError at etl/extract/pages.py:" in str(error)
