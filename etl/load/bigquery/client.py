@@ -64,8 +64,15 @@ class Jobs:
         self._deadline = deadline
         self._run_id = run_id
 
-    def query(self, query: str, parameters: list[Any] | None = None, *, step: str | None = None) -> Iterator[Any]:
-        """Run a query to its end, and give its rows. One that writes names its `step`."""
+    def query(
+        self,
+        query: str,
+        parameters: list[Any] | None = None,
+        *,
+        step: str | None = None,
+        page_size: int | None = None,
+    ) -> Iterator[Any]:
+        """Run a query to its end, and give its rows, so many held at a time. One that writes names its `step`."""
         from google.cloud.bigquery import QueryJobConfig
 
         # Given an id by us, also a query that only reads: the client looks for 10 minutes for the job of one that it
@@ -82,7 +89,7 @@ class Jobs:
                 timeout=self.bound(),
             ),
         )
-        return iter(self._finish(job, job_retry=None))
+        return iter(self._finish(job, job_retry=None, page_size=page_size))
 
     def load(self, start: Callable[[str], Any], step: str) -> None:
         """Run a load job to its end; `start` begins it under the id that it is given."""

@@ -52,6 +52,8 @@ if TYPE_CHECKING:
     from google.cloud.bigquery import Table as BigQueryTable
 
 STAGING_HOURS = 6
+_PAGE_ROWS = 5_000
+"""Of what is read to be compared, held at a time."""
 _STAGING = "etl_staging_"
 _NEW_FIELD = ". If that column was added a short time ago: streaming takes some minutes to know it. It passes by itself"
 
@@ -188,7 +190,7 @@ class _Store:
         found = self._find_tables(TABLES)
         for table in TABLES:
             if table.name in found:
-                for row in self._jobs.query(groups_query(table, self._quoted(table))):
+                for row in self._jobs.query(groups_query(table, self._quoted(table)), page_size=_PAGE_ROWS):
                     yield Group(row["event_id"], row["day"], row["tickets"], row["revenue"])
 
     def published(self, since: date | None, best: int) -> Published:
