@@ -1,6 +1,7 @@
 """The real parts, each started once a session, when the first test asks for it; data is made anew for each test."""
 
 import os
+import signal
 import uuid
 from collections.abc import Iterator
 from contextlib import closing
@@ -30,6 +31,9 @@ LONGEST_FIRST = (
 
 def pytest_configure() -> None:
     os.environ.update(reach_loopback(os.environ))
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # Begun in the background by a shell: processes that are to end by Ctrl-C would never hear of it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -94,9 +94,9 @@ def stored_tickets(settings: Settings, scope: tuple[str, ...], deadline: Deadlin
 def read_groups(settings: Settings, deadline: Deadline) -> Iterator[Group]:
     """Every event, then every event's day, in the order of `Group.key`; the client holds a page of them at a time.
 
-    Raises StoreUnavailableError where BigQuery refuses.
+    Whoever iterates does so `within` the deadline. Raises StoreUnavailableError where BigQuery refuses.
     """
-    with explained_errors(), within(deadline):
+    with explained_errors():
         yield from _Store(settings, deadline, "read").groups()
 
 

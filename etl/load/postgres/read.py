@@ -10,8 +10,6 @@ from typing import TypeVar
 import msgspec
 import sqlalchemy as sa
 
-from etl.deadline import Deadline
-from etl.load.postgres.database import transaction
 from etl.load.postgres.load import amount_scales
 from etl.load.store import Group, Published, PublishedDay, PublishedEvent
 from etl.transform.tables import AMOUNT_DECIMALS, DAILY_TICKET_SALES, EVENT_SALES_SUMMARY, Table
@@ -20,25 +18,17 @@ _FETCHED = 5_000
 _CURSOR = "etl_groups"
 
 
-def read_groups(engine: sa.Engine, deadline: Deadline) -> Iterator[Group]:
-    """Every event, then every event's day, in the order of `Group.key`. Few of them are held at a time.
-
-    Raises StoreUnavailableError where the database refuses.
-    """
-    with transaction(engine, deadline) as connection:
-        there = amount_scales(connection)
-        for table, day in (
-            (EVENT_SALES_SUMMARY, "CAST(NULL AS date)"),
-            (DAILY_TICKET_SALES, "CAST(sale_date AS date)"),
-        ):
-            if table.name in there:
-                yield from _read_table(connection, table, day)
+def groups_in(connection: sa.Connection) -> Iterator[Group]:
+    """Every event, then every event's day, in the order of `Group.key`. Few of them are held at a time."""
+    there = amount_scales(connection)
+    for table, day in ((EVENT_SALES_SUMMARY, "CAST(NULL AS date)"), (DAILY_TICKET_SALES, "CAST(sale_date AS date)")):
+        if table.name in there:
+            yield from _read_table(connection, table, day)
 
 
-def read_scale(engine: sa.Engine, deadline: Deadline) -> int:
+def scale_in(connection: sa.Connection) -> int:
     """How many decimals the amounts are kept with: 9, or fewer in tables of the earlier Veritix ETL."""
-    with transaction(engine, deadline) as connection:
-        return min(amount_scales(connection).values(), default=AMOUNT_DECIMALS)
+    return min(amount_scales(connection).values(), default=AMOUNT_DECIMALS)
 
 
 def published_in(connection: sa.Connection, since: date, best: int) -> Published:
