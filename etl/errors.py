@@ -168,9 +168,9 @@ def as_etl_error(error: Exception) -> EtlError:
     if isinstance(error, EtlError):
         return error
     frames = [line for each in _chain(error) for line in (f"{type(each).__name__}:", *_frames(each))]
-    places = [frame.partition(" ")[0] for frame in frames if frame.startswith(("etl/", "main.py:"))]
+    lines = [frame.partition(" ")[0] for frame in frames if frame.startswith(("etl/", "main.py:"))]
     ours = EtlError(
-        f"an unexpected {type(error).__name__} at {places[-1] if places else 'unknown place'}: this is a fault of the "
+        f"an unexpected {type(error).__name__} at {lines[-1] if lines else 'an unknown line'}: this is a fault of the "
         "program, please report it with the `frames` of its log line"
     )
     ours.log_fields["frames"] = frames
@@ -196,9 +196,9 @@ def _frames(error: BaseException) -> Iterator[str]:
     """`file:line function` of each frame, from the outermost to the one that raised."""
     frames = list(walk_tb(error.__traceback__))
     half = MAX_FRAMES // 2
-    for place, (frame, line) in enumerate(frames):
-        if half <= place < len(frames) - half:  # an endless recursion has a thousand
-            if place == half:
+    for number, (frame, line) in enumerate(frames):
+        if half <= number < len(frames) - half:  # an endless recursion has a thousand
+            if number == half:
                 yield f"({len(frames) - MAX_FRAMES} more)"
             continue
         file = _LIBRARIES.sub("", frame.f_code.co_filename.removeprefix(_ROOT))

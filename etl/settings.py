@@ -25,7 +25,7 @@ def is_local_endpoint(endpoint: str | None) -> bool:
     return url.scheme == "http" and url.hostname in LOOPBACK_HOSTS
 
 
-def _missing(given: Mapping[str, str]) -> list[str]:
+def _combined_problems(given: Mapping[str, str]) -> list[str]:
     """What is wrong with the settings taken together."""
     problems = []
     if "NEST_API_BASE_URL" not in given:
@@ -48,14 +48,14 @@ def _missing(given: Mapping[str, str]) -> list[str]:
             for name in needed
             if name not in given
         ]
-    problems += _missing_for_kept_sales(given)
+    problems += _kept_sales_problems(given)
     if bigquery and "BQ_PROJECT_ID" not in given:
         problems.append("BQ_PROJECT_ID is missing: BQ_ENABLED=true needs it")
     return problems
 
 
-def _missing_for_kept_sales(given: Mapping[str, str]) -> list[str]:
-    """What is missing where sales are kept."""
+def _kept_sales_problems(given: Mapping[str, str]) -> list[str]:
+    """What is wrong with them where sales are kept."""
     problems: list[str] = []
     if given.get("ETL_SALES_STORE", "none").lower() == "none":
         return problems
@@ -402,7 +402,7 @@ class Settings:
                     values[name.lower()] = parse(given[name])
                 except ValueError as error:
                     problems.append(f"{name} {error}")
-        problems += _missing(given)
+        problems += _combined_problems(given)
         platform_timeout = given.get(PLATFORM_TIMEOUT, LEAST_PLATFORM_TIMEOUT if PLATFORM_SERVICE in given else None)
         if platform_timeout and "ETL_DEADLINE_SECONDS" not in given:
             try:

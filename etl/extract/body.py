@@ -1,7 +1,7 @@
 """One JSON body -> its items, in batches, and its envelope (all that is not items). Pure.
 
-A body is never parsed as a whole: the place where the items begin is found by its tokens, then its items are decoded
-batch by batch. A cut between two items is tried, not searched for: a cut at a wrong place leaves a bracket or a string
+A body is never parsed as a whole: where the items begin is found by its tokens, then its items are decoded
+batch by batch. A cut between two items is tried, not searched for: a wrong cut leaves a bracket or a string
 open, so that the batch isn't valid JSON.
 """
 
@@ -194,28 +194,28 @@ def _next_batch(body: _Body, decoder: ItemDecoder[ItemT]) -> tuple[Batch[ItemT],
 
 
 def _cut(data: bytes, complete: bool, decoder: ItemDecoder[ItemT]) -> tuple[Batch[ItemT], int, bool] | None:
-    """The quick way: decode up to a likely place, from the right; None where msgspec takes none of them."""
-    for place, ends in _likely_cuts(data, complete):
-        array = memoryview(data)[: place + 1] if ends else data[:place] + b"]"
+    """The quick way: decode up to a likely cut, from the right; None where msgspec takes none of them."""
+    for offset, ends in _likely_cuts(data, complete):
+        array = memoryview(data)[: offset + 1] if ends else data[:offset] + b"]"
         try:
             batch = decoder.decode(array)
         except (msgspec.ValidationError, UnicodeDecodeError, RecursionError):
             return None
         except msgspec.DecodeError:
             continue
-        return batch, place + 1, ends
+        return batch, offset + 1, ends
     return None
 
 
 def _likely_cuts(data: bytes, complete: bool) -> Iterator[tuple[int, bool]]:
     """(where the items end, whether the list ends there too)."""
     if complete:
-        place = len(data)
+        offset = len(data)
         for _ in range(_CUT_ATTEMPTS):
-            place = data.rfind(b"]", 1, place)
-            if place < 0:
+            offset = data.rfind(b"]", 1, offset)
+            if offset < 0:
                 return
-            yield place, True
+            yield offset, True
     else:
         tail = max(0, len(data) - (BATCH_BYTES >> 3))
         last = deque(_BETWEEN.finditer(data, tail), _CUT_ATTEMPTS) or deque(_BETWEEN.finditer(data), _CUT_ATTEMPTS)

@@ -261,10 +261,10 @@ _KEEP = sa.text(
     " (run_id, dataset, reason, record, record_text, digest, first_seen_at, last_seen_at, times_seen)"
     " SELECT :run_id, dataset, reason, record, record_text, digest, now(), now(), times FROM ("
     " SELECT DISTINCT ON (digest) *, count(*) OVER (PARTITION BY digest) AS times FROM ("
-    f" SELECT place, dataset, reason, record::jsonb, record_text, {DIGEST} AS digest FROM ("
-    " SELECT place, dataset, reason, record::jsonb, record_text FROM json_to_recordset(CAST(:rows AS json))"
-    " AS r(place int, dataset text, reason text, record text, record_text text)) AS sent) AS told"
-    " ORDER BY digest, place) AS distinct_ones ORDER BY place"
+    f" SELECT number, dataset, reason, record::jsonb, record_text, {DIGEST} AS digest FROM ("
+    " SELECT number, dataset, reason, record::jsonb, record_text FROM json_to_recordset(CAST(:rows AS json))"
+    " AS r(number int, dataset text, reason text, record text, record_text text)) AS sent) AS told"
+    " ORDER BY digest, number) AS distinct_ones ORDER BY number"
     " ON CONFLICT (digest) DO UPDATE SET run_id = excluded.run_id, last_seen_at = excluded.last_seen_at,"
     " times_seen = kept.times_seen + excluded.times_seen WHERE kept.run_id <> excluded.run_id"
 )
@@ -278,7 +278,8 @@ def _keep_rejects(connection: sa.Connection, run_id: str, rejects: Sequence[Reje
     It can't hold NUL, lone surrogates, 1e999999, and what the database's encoding lacks.
     """
     rows = [
-        {"place": place, "dataset": r.dataset, "reason": r.reason, **_record(r.text)} for place, r in enumerate(rejects)
+        {"number": number, "dataset": r.dataset, "reason": r.reason, **_record(r.text)}
+        for number, r in enumerate(rejects)
     ]
     if not _holds(connection, _KEEP, **_told(run_id, rows)):
         connection.execute(_KEEP, _told(run_id, [_as_held(connection, row) for row in rows]))

@@ -17,7 +17,7 @@ _TICKET_BITS = 120
 """Room for the tickets of 2^56 sales of the largest quantity."""
 _HALF = 1 << _TICKET_BITS - 1
 _DENSE = 4
-"""A list takes 8 bytes a place: it is made where a fourth of the events has sales, for twice as many events."""
+"""A list takes 8 bytes an entry: it is made where a fourth of the events has sales, for twice as many events."""
 
 
 class Groups:
@@ -56,10 +56,10 @@ def _with_group(totals: Totals, number: int, value: int, events: int) -> Totals:
     totals[number] = value
     if len(totals) * _DENSE <= events:
         return totals
-    places: list[int | None] = [None] * (2 * events)
+    entries: list[int | None] = [None] * (2 * events)
     for known, total in totals.items():
-        places[known] = total
-    return places
+        entries[known] = total
+    return entries
 
 
 def _items(totals: Totals) -> Iterable[tuple[int, int]]:

@@ -156,7 +156,7 @@ def test_an_unexpected_error_tells_every_frame_and_no_value(cause: Callable[[], 
 def test_an_unexpected_error_names_a_place_of_the_program() -> None:
     """Not the library's line that it came to in the end."""
     error = caught(lambda: re.compile(MAX_FRAMES))  # type: ignore[call-overload] # is what is wrong
-    assert "unknown place" in str(error)
+    assert "an unknown line" in str(error)
     error = caught(lambda: EtlError(7))  # type: ignore[arg-type]
     assert re.search(r"TypeError at etl/errors\.py:\d+: ", str(error))
 

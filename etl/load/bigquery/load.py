@@ -17,7 +17,7 @@ from etl.deadline import Deadline, within
 from etl.errors import StoreUnavailableError
 from etl.load.bigquery.client import Jobs, attempt, client_for, explained_errors
 from etl.load.bigquery.sql import (
-    Places,
+    TableNames,
     best_events_query,
     changes_query,
     compare,
@@ -132,11 +132,11 @@ class _Store:
                 self._stage(table, summary)
             statements: list[str] = []
             for table in TABLES:
-                places = self._places(table)
-                row = next(self._jobs.query(changes_query(table, places)))
+                names = self._table_names(table)
+                row = next(self._jobs.query(changes_query(table, names)))
                 changed = read_changes(row)
                 result.changes[table.name] = changed.changes
-                statements += changed.statements(table, places)
+                statements += changed.statements(table, names)
             before_write()
             script = ["BEGIN TRANSACTION", *statements, "COMMIT TRANSACTION"]
             self._jobs.query(";\n".join(script) + ";", step="merge")
@@ -251,7 +251,7 @@ class _Store:
         """Read back what the tables hold for the scope; raises where it isn't the Summary."""
         started = time.perf_counter()
         for table, expected in expected_totals(summary):
-            row = next(self._jobs.query(totals_query(table, self._places(table))))
+            row = next(self._jobs.query(totals_query(table, self._table_names(table))))
             stored = result.reconciled[table.name] = ScopeTotals(row["n"], row["tickets"], row["revenue"])
             if stored != expected:
                 raise StoreUnavailableError(
@@ -348,8 +348,8 @@ class _Store:
     def _staging(self, name: str) -> str:
         return f"{self._dataset}.{_STAGING}{name}_{self._run_id.replace('-', '_')}"
 
-    def _places(self, table: Table) -> Places:
-        return Places(
+    def _table_names(self, table: Table) -> TableNames:
+        return TableNames(
             self._quoted(table),
             f"`{self._staging_path(table)}`",
             f"`{self._staging_path(EVENT_SALES_SUMMARY)}`",

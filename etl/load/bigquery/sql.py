@@ -28,7 +28,7 @@ _STREAM_ROWS = 500
 
 
 @dataclass(frozen=True)
-class Places:
+class TableNames:
     """Where a table, its staging and the staged scope stand: quoted, ready for a statement.
 
     `has_stamps`: rows of the target may have a STAMP, from the write mode `stream`. A MERGE takes it away.
@@ -95,7 +95,7 @@ def best_events_query(summary: str, number: int) -> str:
     )
 
 
-def changes_query(table: Table, places: Places) -> str:
+def changes_query(table: Table, named: TableNames) -> str:
     """One row: how the stored rows in scope differ from staging, the days on which they do, and copies."""
     days = "[]"
     if table.partition:
@@ -107,14 +107,14 @@ def changes_query(table: Table, places: Places) -> str:
           SELECT {", ".join(f"COALESCE(s.{key}, t.{key}) AS {key}" for key in table.key)},
                  CASE WHEN t.event_id IS NULL THEN 'inserted' WHEN s.event_id IS NULL THEN 'deleted'
                       WHEN {_differs(table)} THEN 'updated' ELSE 'unchanged' END AS kind,
-                 {places.is_stamped} AS is_stamped
-          FROM {places.staging} s FULL JOIN ({places.in_scope(table)}) t ON {_on_key(table)})
+                 {named.is_stamped} AS is_stamped
+          FROM {named.staging} s FULL JOIN ({named.in_scope(table)}) t ON {_on_key(table)})
         SELECT COUNTIF(kind = 'inserted') AS inserted, COUNTIF(kind = 'updated') AS updated,
                COUNTIF(kind = 'deleted') AS deleted, COUNTIF(kind = 'unchanged') AS unchanged,
                {days} AS days,
-               (SELECT COUNT(*) FROM {places.staging}) AS staged,
-               (SELECT COUNT(*) FROM ({places.in_scope(table)})) AS stored,
-               (SELECT COUNT(*) FROM (SELECT DISTINCT {keys} FROM ({places.in_scope(table)}))) AS stored_keys
+               (SELECT COUNT(*) FROM {named.staging}) AS staged,
+               (SELECT COUNT(*) FROM ({named.in_scope(table)})) AS stored,
+               (SELECT COUNT(*) FROM (SELECT DISTINCT {keys} FROM ({named.in_scope(table)}))) AS stored_keys
         FROM compared"""
 
 
@@ -130,15 +130,15 @@ class Changed:
     days: list[date]
     has_copies: bool
 
-    def statements(self, table: Table, places: Places) -> list[str]:
+    def statements(self, table: Table, named: TableNames) -> list[str]:
         """What makes the target hold what staging holds, for the scope."""
         if self.has_copies:
-            return replace_statements(table, places)
+            return replace_statements(table, named)
         if table.partition is None:
-            return [merge_statement(table, places)]
+            return [merge_statement(table, named)]
         starts = range(0, len(self.days), MAX_DAYS_A_JOB)
         parts = (self.days[start : start + MAX_DAYS_A_JOB] for start in starts)
-        return [merge_statement(table, places, (days[0], days[-1])) for days in parts]
+        return [merge_statement(table, named, (days[0], days[-1])) for days in parts]
 
 
 def read_changes(row: Mapping[str, Any]) -> Changed:
@@ -154,22 +154,22 @@ def replaced(staged: int, stored: int) -> TableChanges:
     return TableChanges(inserted=staged, deleted=stored)
 
 
-def replace_statements(table: Table, places: Places) -> list[str]:
+def replace_statements(table: Table, named: TableNames) -> list[str]:
     """Delete what is in scope, and insert what is staged."""
     names = ", ".join(table.names)
     last_name = "ANY_VALUE(t.event_name HAVING MAX IF(t.event_name IS NULL, NULL, t.last_updated))"
     keep_names = (
-        f"UPDATE {places.staging} s SET event_name = (SELECT {last_name} FROM {places.target} t"
+        f"UPDATE {named.staging} s SET event_name = (SELECT {last_name} FROM {named.target} t"
         " WHERE t.event_id = s.event_id) WHERE s.event_name IS NULL"
     )
     return [
         *([keep_names] if "event_name" in table.names else []),
-        places.delete_scope(table),
-        f"INSERT INTO {places.target} ({names}) SELECT {names} FROM {places.staging}",
+        named.delete_scope(table),
+        f"INSERT INTO {named.target} ({names}) SELECT {names} FROM {named.staging}",
     ]
 
 
-def merge_statement(table: Table, places: Places, days: tuple[date, date] | None = None) -> str:
+def merge_statement(table: Table, named: TableNames, days: tuple[date, date] | None = None) -> str:
     """One MERGE: of all, or from the first to the last of these days.
 
     The bounds are constants in the merge condition: BigQuery prunes by nothing else. Rows that are to go come with
@@ -179,31 +179,31 @@ def merge_statement(table: Table, places: Places, days: tuple[date, date] | None
     names = ", ".join(table.names)
     keys = ", ".join(f"t.{key}" for key in table.key)
     writes = [f"{name} = {_new_value(name)}" for name in table.values]
-    if places.has_stamps:
+    if named.has_stamps:
         writes.append(f"{STAMP.name} = NULL")
-    gone = f"({places.in_scope(table)}) t LEFT JOIN {places.staging} s ON {_on_key(table)}"
+    gone = f"({named.in_scope(table)}) t LEFT JOIN {named.staging} s ON {_on_key(table)}"
     nothing = ", ".join(f"CAST(NULL AS {TYPES[c.type]})" for c in table.columns if c.name not in table.key)
     return f"""
-        MERGE {places.target} t
+        MERGE {named.target} t
         USING (
-          SELECT {names}, FALSE AS gone FROM {places.staging} {f"WHERE {span}" if span else ""}
+          SELECT {names}, FALSE AS gone FROM {named.staging} {f"WHERE {span}" if span else ""}
           UNION ALL
           SELECT {keys}, {nothing}, TRUE FROM {gone}
           WHERE s.event_id IS NULL {f"AND t.{span}" if span else ""}
         ) s
         ON {_on_key(table)} {f"AND t.{span}" if span else ""}
         WHEN MATCHED AND s.gone THEN DELETE
-        WHEN MATCHED {"" if table.replaced else f"AND ({_differs(table)} OR {places.is_stamped})"} THEN
+        WHEN MATCHED {"" if table.replaced else f"AND ({_differs(table)} OR {named.is_stamped})"} THEN
           UPDATE SET {", ".join(writes)}
         WHEN NOT MATCHED AND NOT s.gone THEN
           INSERT ({names}) VALUES ({", ".join(f"s.{name}" for name in table.names)})"""
 
 
-def totals_query(table: Table, places: Places) -> str:
+def totals_query(table: Table, named: TableNames) -> str:
     """One row: what the target holds for the scope."""
     return (
         f"SELECT COUNT(*) AS n, IFNULL(SUM({table.tickets}), 0) AS tickets,"
-        f" IFNULL(SUM({table.revenue}), 0) AS revenue FROM ({places.in_scope(table)})"
+        f" IFNULL(SUM({table.revenue}), 0) AS revenue FROM ({named.in_scope(table)})"
     )
 
 

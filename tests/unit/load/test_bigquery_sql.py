@@ -7,12 +7,12 @@ from datetime import date
 import pytest
 from google.cloud.bigquery import ArrayQueryParameter
 
-from etl.load.bigquery.sql import Changed, Places, compare, json_rows, scope_parts, stream_chunks
+from etl.load.bigquery.sql import Changed, TableNames, compare, json_rows, scope_parts, stream_chunks
 from etl.load.store import MAX_EXAMPLES, TableChanges
 from etl.transform.tables import DAILY_TICKET_SALES, EVENT_SALES_SUMMARY, Table
 from tests.support.summaries import counts, summary_of
 
-PLACES = Places("`p.d.target`", "`p.d.staging`", "`p.d.scope`")
+NAMES = TableNames("`p.d.target`", "`p.d.staging`", "`p.d.scope`")
 DAY = date(2026, 1, 31)
 
 
@@ -23,7 +23,7 @@ def changed(*days: date) -> Changed:
 def test_the_daily_merge_is_bounded_by_constant_days() -> None:
     """Each of its three looks at a table has the same constant days: else BigQuery would scan every partition."""
     days = changed(date(2026, 1, 31), date(2026, 2, 3), date(2026, 3, 1))
-    [merge] = days.statements(DAILY_TICKET_SALES, PLACES)
+    [merge] = days.statements(DAILY_TICKET_SALES, NAMES)
     assert re.findall(r"(\S+) BETWEEN DATE '2026-01-31' AND DATE '2026-03-01'", merge) == [
         "sale_date",
         "t.sale_date",
@@ -34,8 +34,8 @@ def test_the_daily_merge_is_bounded_by_constant_days() -> None:
 
 def test_no_day_changes_no_daily_merge() -> None:
     """Then there is nothing to do; the events' MERGE has no days and always runs, for `last_updated`."""
-    assert changed().statements(DAILY_TICKET_SALES, PLACES) == []
-    [merge] = changed().statements(EVENT_SALES_SUMMARY, PLACES)
+    assert changed().statements(DAILY_TICKET_SALES, NAMES) == []
+    [merge] = changed().statements(EVENT_SALES_SUMMARY, NAMES)
     assert "BETWEEN" not in merge
 
 
