@@ -28,7 +28,7 @@ class Deadline:
         self._reason: EtlError | None = None
 
     def cancel(self, reason: EtlError) -> None:
-        """Let every later `check`, `remaining` and `sleep` raise `reason` (the first one given)."""
+        """Let every later `check`, `remaining_or_raise`, `bound` and `sleep` raise `reason` (the first one given)."""
         self._reason = self._reason or reason
         self._cancelled.set()
 
@@ -39,7 +39,7 @@ class Deadline:
         if self._clock() >= self._end:
             raise self.exceeded()
 
-    def remaining(self) -> float:
+    def remaining_or_raise(self) -> float:
         """Seconds left, always above 0. Raises as `check` does."""
         self.check()
         return max(self._end - self._clock(), 0.001)
@@ -48,17 +48,17 @@ class Deadline:
         """Seconds left, 0 after the end. Never raises."""
         return max(self._end - self._clock(), 0.0)
 
-    def last(self, seconds: float) -> Deadline:
+    def last_try(self, seconds: float) -> Deadline:
         """For what has to be tried whatever has come of the run: so many seconds, and its end is late by 2 at most."""
         return Deadline(min(seconds, self.left() + LATE_SECONDS))
 
     def bound(self, seconds: float) -> float:
         """`seconds`, or what is left where that is less. Raises as `check` does."""
-        return min(seconds, self.remaining())
+        return min(seconds, self.remaining_or_raise())
 
     def sleep(self, seconds: float) -> None:
         """Wait; raises at once where the wait would reach past the deadline."""
-        if seconds >= self.remaining():
+        if seconds >= self.remaining_or_raise():
             raise self.exceeded(f"the next step would have had to wait for {seconds:.0f} s")
         self._cancelled.wait(seconds)
         self.check()

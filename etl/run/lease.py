@@ -73,7 +73,7 @@ class LeaseKeeper:
 
     def _renew(self) -> None:
         try:
-            self._ledger.renew(self._deadline.last(_CALL_SECONDS))
+            self._ledger.renew(self._deadline.last_try(_CALL_SECONDS))
         except AlreadyRunningError as error:
             self._deadline.cancel(error)
         except Exception as error:  # noqa: BLE001 - nobody else would hear of it

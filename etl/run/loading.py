@@ -24,7 +24,7 @@ class Stores:
         held: dict[str, StoredTickets] = {}
         for name, ask in questions.items():
             # The other one is to be loaded all the same.
-            deadline = Deadline(self._deadline.remaining() / len(questions))
+            deadline = Deadline(self._deadline.remaining_or_raise() / len(questions))
             try:
                 held[name] = ask(deadline)
             except _FAILURES as error:

@@ -42,7 +42,7 @@ class Recorder:
         A ledger that can't be written is said in the log: it must not hide the outcome.
         """
         ended = replace(run, finished_at=self._now(), duration_seconds=seconds)
-        deadline = self._deadline.last(RECORDING_SECONDS)
+        deadline = self._deadline.last_try(RECORDING_SECONDS)
         retrying = Retrying(
             retry=retry_if_exception(_may_pass),
             wait=wait_exponential(_FIRST_PAUSE_SECONDS),
@@ -53,7 +53,7 @@ class Recorder:
         rejects: Sequence[RejectedItem] = self._rejects()
         try:
             # A connection that falls silent must leave time for another one.
-            retrying(lambda: self._ledger.finish(ended, rejects, Deadline(deadline.remaining() / 2)))
+            retrying(lambda: self._ledger.finish(ended, rejects, Deadline(deadline.remaining_or_raise() / 2)))
         except Exception as error:  # noqa: BLE001 - whatever it is
             failure = as_etl_error(error)
             log_error("ETL run not recorded", error=str(failure), **failure.log_fields)

@@ -91,7 +91,7 @@ def read_figures(settings: Settings, now: datetime, days: int, deadline: Deadlin
 
 
 def _share(settings: Settings, deadline: Deadline) -> Deadline:
-    return Deadline(deadline.remaining() / len(settings.stores))
+    return Deadline(deadline.remaining_or_raise() / len(settings.stores))
 
 
 def _try(store: str, figures: Figures, read: Callable[[], Figures]) -> Figures:

@@ -66,7 +66,7 @@ class ShopDeadline(Deadline):
         super().__init__(seconds, lambda: (shop.now - START).total_seconds())
 
     def sleep(self, seconds: float) -> None:
-        if seconds < self.remaining():
+        if seconds < self.remaining_or_raise():
             self._shop.now += timedelta(seconds=seconds)
             seconds = 0.0
         super().sleep(seconds)

@@ -36,7 +36,7 @@ class FakeDeadline(Deadline):
         super().__init__(seconds, lambda: self.now)
 
     def sleep(self, seconds: float) -> None:
-        if seconds < self.remaining():
+        if seconds < self.remaining_or_raise():
             self.slept.append(seconds)
             self.now += seconds
             seconds = 0.0

@@ -22,7 +22,7 @@ class Clock:
 
 ASKS: list[tuple[str, Callable[[Deadline], object]]] = [
     ("check", Deadline.check),
-    ("remaining", Deadline.remaining),
+    ("remaining_or_raise", Deadline.remaining_or_raise),
     ("bound", lambda deadline: deadline.bound(5)),
     ("sleep", lambda deadline: deadline.sleep(0)),
 ]
@@ -32,11 +32,16 @@ def test_time_runs_out() -> None:
     """What remains shrinks with the clock, bounds every call, and is above 0 until it is up."""
     clock = Clock()
     deadline = Deadline(100, clock)
-    assert (deadline.seconds, deadline.remaining(), deadline.bound(30), deadline.bound(300)) == (100, 100, 30, 100)
+    assert (deadline.seconds, deadline.remaining_or_raise(), deadline.bound(30), deadline.bound(300)) == (
+        100,
+        100,
+        30,
+        100,
+    )
     clock.now += 90
-    assert (deadline.remaining(), deadline.bound(30), deadline.bound(3)) == (10, 10, 3)
+    assert (deadline.remaining_or_raise(), deadline.bound(30), deadline.bound(3)) == (10, 10, 3)
     clock.now += 9.9999
-    assert 0 < deadline.remaining() <= 0.001
+    assert 0 < deadline.remaining_or_raise() <= 0.001
     deadline.check()
 
 

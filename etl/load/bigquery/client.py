@@ -114,7 +114,7 @@ class Jobs:
         """Bounds for a call that is only tried, also after the run's end: the client's own go on for 10 minutes."""
         from google.cloud.bigquery import DEFAULT_RETRY
 
-        seconds = self._deadline.last(BRIEF_SECONDS).remaining()
+        seconds = self._deadline.last_try(BRIEF_SECONDS).remaining_or_raise()
         return {"retry": DEFAULT_RETRY.with_timeout(seconds), "timeout": seconds}
 
     def _submit(self, job_id: str, submit: Callable[[], Any]) -> Any:
@@ -129,7 +129,7 @@ class Jobs:
     def _finish(self, job: Any, **options: Any) -> Any:
         """Wait for a job's end; one that goes on past the run's deadline is cancelled."""
         try:
-            return job.result(timeout=self._deadline.remaining(), retry=self.retry(), **options)
+            return job.result(timeout=self._deadline.remaining_or_raise(), retry=self.retry(), **options)
         except JobTimeoutError:
             attempt("BigQuery job not cancelled", lambda: job.cancel(**self.brief()), job=job.job_id)
             raise self._deadline.exceeded(f"BigQuery's job {job.job_id} had not ended") from None

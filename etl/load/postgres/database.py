@@ -167,7 +167,7 @@ def transaction(engine: sa.Engine, deadline: Deadline) -> Iterator[sa.Connection
     deadline.check()
     with explained_errors(), within(deadline), engine.connect() as connection:
         driver_connection = connection.connection.driver_connection
-        seconds = deadline.remaining()
+        seconds = deadline.remaining_or_raise()
         try:
             with connection.begin():
                 connection.execute(

@@ -106,7 +106,7 @@ class WorldDeadline(Deadline):
         super().__init__(seconds, lambda: (world.now - START).total_seconds())
 
     def sleep(self, seconds: float) -> None:
-        if seconds < self.remaining():
+        if seconds < self.remaining_or_raise():
             self._world.pass_time(seconds)
             seconds = 0.0
         super().sleep(seconds)  # refuses a wait that reaches past the end
