@@ -20,6 +20,7 @@ from tests.doubles.ticketing.faults import Fault
 from tests.doubles.ticketing.request_log import PageServed
 from tests.doubles.ticketing.sample_data import plain_events, plain_sales
 from tests.support.upstream import at_once, client, extraction, fetch_threads, json_logs, logged, read_all, read_once
+from tests.support.waiting import wait_until
 
 
 def ids(count: int) -> list[str]:
@@ -123,13 +124,6 @@ def test_counted_pages_are_fetched_ahead_and_taken_in_order(concurrency: int) ->
     assert fetch_threads() == []
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Wait until it holds, 5 s at most."""
-    give_up = time.monotonic() + 5
-    while not condition() and time.monotonic() < give_up:
-        time.sleep(0.002)
-
-
 SLOW = 0.03
 """Seconds a page takes to come: longer than a thread takes to get its turn."""
 AHEAD = [
@@ -153,11 +147,11 @@ def test_how_far_ahead(name: str, ahead: int) -> None:
             next(stream)
         before = len(upstream.requests) - len({seen.page for seen in upstream.requests})
         read = 1 + (name == "hasMore")
-        wait_for(lambda: len(upstream.requests) == before + read + ahead)
+        wait_until(lambda: len(upstream.requests) == before + read + ahead)
         time.sleep(0.03)
         assert len(upstream.requests) == before + read + ahead
         next(stream)
-        wait_for(lambda: len(upstream.requests) == before + read + 1 + ahead)
+        wait_until(lambda: len(upstream.requests) == before + read + 1 + ahead)
         assert len(upstream.requests) == before + read + 1 + ahead
         assert fetch_threads() != []
         assert isinstance(stream, Generator)

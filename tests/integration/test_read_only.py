@@ -1,6 +1,5 @@
 """A server that became read-only under open connections, as the old primary does in a fail-over."""
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,6 +16,7 @@ from etl.run.pipeline import run_etl_once
 from tests.doubles.postgres import EmbeddedPostgres
 from tests.doubles.ticketing.api import TicketingApi
 from tests.support.summaries import MORNING, PostgresStore, rows_of, summary_of
+from tests.support.waiting import wait_until
 
 RUN = Run("r1", MORNING, "test")
 SUMMARY = summary_of({"a": "Aida"}, [("a", "2026-01-01", 2, "20.50")])
@@ -45,10 +45,7 @@ def failed_over(server: EmbeddedPostgres, store: PostgresStore, *, to: str = "of
 def reload(server: EmbeddedPostgres, store: PostgresStore, expected: str) -> None:
     """Until the backends know: the store's own connection was there before."""
     server.run("SELECT pg_reload_conf()")
-    ends = time.monotonic() + 5
-    while store.run("SHOW default_transaction_read_only") != [(expected,)]:
-        assert time.monotonic() < ends
-        time.sleep(0.01)
+    wait_until(lambda: store.run("SHOW default_transaction_read_only") == [(expected,)])
 
 
 def fill_pool(engine: sa.Engine, connections: int) -> set[int]:
@@ -122,10 +119,7 @@ def test_a_lease_is_kept_over_a_failover(
     left = "SELECT extract(epoch FROM expires_at - clock_timestamp()) > 60 FROM etl_lease"
     with LeaseKeeper(log, Deadline(20), lambda: False, lambda _: None), failed_over(postgres_server, store):
         postgres_server.run("UPDATE etl_lease SET expires_at = clock_timestamp() + interval '9 seconds'", store.name)
-        ends = time.monotonic() + 5
-        while store.run(left) != [(True,)]:
-            assert time.monotonic() < ends
-            time.sleep(0.01)
+        wait_until(lambda: store.run(left) == [(True,)])
 
 
 def test_without_another_primary_it_says_so_and_reads(postgres_server: EmbeddedPostgres, store: PostgresStore) -> None:

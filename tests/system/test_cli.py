@@ -11,7 +11,6 @@ import struct
 import subprocess
 import sys
 import termios
-import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -25,6 +24,7 @@ from tests.doubles.ticketing.faults import Fault
 from tests.doubles.ticketing.sample_data import plain_events, plain_sales
 from tests.support.function import child_env, is_json_object
 from tests.support.oracle import postgres_tables, wanted_tables
+from tests.support.waiting import wait_until
 
 COMMAND = [sys.executable, "-m", "etl"]
 SECRET = "token-77aa10"
@@ -239,17 +239,11 @@ def test_signals_in_mid_run(
     upstream.faults.append(Fault("hang", dataset="ticket_sales", page=2))
     child = subprocess.Popen(COMMAND, env=env, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
-        end = time.monotonic() + 20
-        while not any(request.fault == "hang" for request in upstream.requests):
-            assert child.poll() is None
-            assert time.monotonic() < end
-            time.sleep(0.02)
+        wait_until(lambda: any(request.fault == "hang" for request in upstream.requests), seconds=20)
+        assert child.poll() is None
         child.send_signal(number)
-        end = time.monotonic() + 5
         ended = "SELECT status, error_code FROM etl_runs"
-        while postgres_server.run(ended, database) != [("failed", "terminated")]:
-            assert time.monotonic() < end
-            time.sleep(0.02)
+        wait_until(lambda: postgres_server.run(ended, database) == [("failed", "terminated")])
         assert postgres_server.run("SELECT run_id FROM etl_lease", database) == [(None,)]
         errors = child.communicate(timeout=8)[1]
     finally:

@@ -39,6 +39,7 @@ from tests.support.testbed import (
     problem,
     steady,
 )
+from tests.support.waiting import wait_until
 
 TABLES = ("event_sales_summary", "daily_ticket_sales")
 LEDGER = ("etl_runs", "etl_job_counts", "etl_lease", "etl_rejected_records")
@@ -63,13 +64,6 @@ def loaded(module_bench: Testbed) -> Testbed:
     """The sample data in both stores, and a healthy upstream."""
     module_bench.load()
     return module_bench
-
-
-def wait_until(ready: Callable[[], bool], seconds: float = 20.0) -> None:
-    end = time.monotonic() + seconds
-    while not ready():
-        assert time.monotonic() < end, "it did not come to that in time"
-        time.sleep(0.02)
 
 
 def test_two_runs_load_both_stores_and_the_second_changes_nothing(bench: Testbed) -> None:

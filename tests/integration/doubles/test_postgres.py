@@ -4,7 +4,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import sqlalchemy as sa
 
 from tests import ROOT
 from tests.doubles.postgres import EmbeddedPostgres
+from tests.support.waiting import wait_until
 
 OWNER = """
 import sys
@@ -102,9 +102,6 @@ def test_nothing_is_left_of_it_when_its_owner_ends(end: signal.Signals | None) -
             owner.stdin.close()
         else:
             owner.send_signal(end)
-    deadline = time.monotonic() + 10
-    while Path(directory).exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not Path(directory).exists()
+    wait_until(lambda: not Path(directory).exists(), seconds=10)
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", int(port)))

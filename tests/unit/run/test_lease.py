@@ -14,6 +14,7 @@ from etl.run.lease import LeaseKeeper
 from etl.run.ledger import Ledger, MemoryLedger, PostgresLedger, Run
 from tests.doubles.processes import free_port
 from tests.support.summaries import MORNING, PostgresStore, engine_of
+from tests.support.waiting import wait_until
 
 RUN = Run("r1", MORNING, "test")
 
@@ -31,13 +32,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def store(database_url: str) -> Iterator[PostgresStore]:
     with PostgresStore(database_url) as store:
         yield store
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 5) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come true"
-        time.sleep(0.01)
 
 
 def keeper(
@@ -66,7 +60,7 @@ def test_a_living_run_keeps_its_lease(store: PostgresStore) -> None:
     with keeper(log, deadline):
         for _ in range(2):
             store.run("UPDATE etl_lease SET expires_at = clock_timestamp() + interval '1 second'")
-            wait_for(lambda: store.run(left) == [(True,)])
+            wait_until(lambda: store.run(left) == [(True,)])
     deadline.check()
     store.run("UPDATE etl_lease SET expires_at = clock_timestamp() + interval '1 second'")
     time.sleep(0.1)
@@ -80,7 +74,7 @@ def test_a_run_that_lost_its_lease_is_ended(store: PostgresStore) -> None:
     deadline = Deadline(20)
     with keeper(log, deadline):
         store.run("UPDATE etl_lease SET fence = fence + 1, run_id = 'r2'")
-        wait_for(lambda: is_cancelled(deadline))
+        wait_until(lambda: is_cancelled(deadline))
     with pytest.raises(AlreadyRunningError, match="taken over by a newer run"):
         deadline.sleep(0)
 
@@ -104,10 +98,10 @@ def test_a_termination_is_recorded_and_ends_the_run(store: PostgresStore) -> Non
         time.sleep(0.05)
         assert not is_cancelled(deadline)
         terminating.set()
-        wait_for(lambda: store.run("SELECT run_id FROM etl_lease") == [(None,)])
+        wait_until(lambda: store.run("SELECT run_id FROM etl_lease") == [(None,)])
         with pytest.raises(TerminatedError, match="ended this instance"):
             deadline.check()
-        wait_for(lambda: store.run("SELECT status, error_code FROM etl_runs") == [("failed", "terminated")])
+        wait_until(lambda: store.run("SELECT status, error_code FROM etl_runs") == [("failed", "terminated")])
 
     with pytest.raises(TerminatedError), keeper(log, deadline, terminating.is_set, record):
         work()
@@ -140,7 +134,7 @@ def test_a_renewal_that_fails_unexpectedly_does_not_end_the_thread(caplog: pytes
     """It is told with its frames, and the next one is tried."""
     caplog.handler.setFormatter(JsonFormatter())
     with keeper(BrokenLedger(), Deadline(20)):
-        wait_for(lambda: caplog.text.count("ETL lease not renewed") >= 2)
+        wait_until(lambda: caplog.text.count("ETL lease not renewed") >= 2)
     line = json.loads(caplog.text.splitlines()[0])
     assert "an unexpected KeyError at etl/run/lease.py:" in line["error"]
     assert [frame.split(" ")[-1] for frame in line["frames"]] == [
@@ -157,7 +151,7 @@ def test_a_ledger_out_of_reach_does_not_end_the_run(caplog: pytest.LogCaptureFix
     deadline = Deadline(20)
     log = PostgresLedger(engine_of(f"postgresql://u:s3cret@127.0.0.1:{free_port()}/d"))
     with log_context(LogContext("the run's id")), keeper(log, deadline):
-        wait_for(lambda: caplog.text.count("ETL lease not renewed") >= 2)
+        wait_until(lambda: caplog.text.count("ETL lease not renewed") >= 2)
     deadline.check()
     assert caplog.text.count("the run's id") >= 2
     assert "s3cret" not in caplog.text
@@ -171,7 +165,7 @@ def test_a_termination_that_cannot_be_recorded_is_logged(caplog: pytest.LogCaptu
 
     deadline = Deadline(20)
     with pytest.raises(TerminatedError), keeper(MemoryLedger(), deadline, lambda: True, fail):
-        wait_for(lambda: "ETL termination not recorded" in caplog.text)
+        wait_until(lambda: "ETL termination not recorded" in caplog.text)
     assert is_cancelled(deadline)
     assert [record.__dict__["fields"] for record in caplog.records] == [{"error": "the ledger is gone"}]
 
