@@ -227,6 +227,15 @@ def runs_in(connection: sa.Connection, limit: int) -> list[Run]:
     return [_run(row) for row in rows.mappings()]
 
 
+def runs_and_last_success(connection: sa.Connection, limit: int) -> list[Run]:
+    """The last runs, and the last success if it isn't among them; newest first. The table must be there."""
+    newest = sa.select(RUNS.c.run_id).order_by(RUNS.c.started_at.desc()).limit(limit)
+    success = sa.select(RUNS.c.run_id).where(RUNS.c.status == "success").order_by(RUNS.c.finished_at.desc()).limit(1)
+    wanted = RUNS.c.run_id.in_(newest) | RUNS.c.run_id.in_(success)
+    rows = connection.execute(sa.select(RUNS).where(wanted).order_by(RUNS.c.started_at.desc()))
+    return [_run(row) for row in rows.mappings()]
+
+
 def _run(row: Any) -> Run:
     return Run(**{**row, "fields_found": row["fields_found"] or {}})
 

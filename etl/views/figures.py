@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from etl.deadline import Deadline
 from etl.errors import EtlError, as_etl_error, remedies
 from etl.load.store import STORE_NAMES, Published
-from etl.run.ledger import Run, ledger_for, runs_in
+from etl.run.ledger import Run, ledger_for, runs_and_last_success
 from etl.sales.status import SalesStatus, status_in
 from etl.settings import Settings
 from etl.transform.tables import AMOUNT_DECIMALS
@@ -30,9 +30,10 @@ _LATE_RUNS = 3
 
 @dataclass(frozen=True)
 class Figures:
-    """What is known at a moment. `runs` are newest first; `published` is by store, `failures` why a store is silent.
+    """What is known at a moment. `runs` are newest first, and end with the last success, however old that is.
 
-    Of the published days the last `days` are shown, those from `since` on.
+    `published` is by store, `failures` why a store is silent. A store that is `appended` to holds copies of rows, which
+    no sum may be made of. Of the published days the last `days` are shown, those from `since` on.
     """
 
     now: datetime
@@ -43,6 +44,7 @@ class Figures:
     failures: dict[str, EtlError] = field(default_factory=dict)
     reasons: Sequence[RejectReason] = ()
     sales: SalesStatus | None = None
+    appended: str | None = None
 
     @property
     def shown(self) -> str | None:
@@ -85,7 +87,9 @@ def read_figures(settings: Settings, now: datetime, days: int, deadline: Deadlin
         figures = _try("postgres", figures, lambda: _read_postgres(settings, figures, _share(settings, deadline)))
     else:
         figures = replace(figures, runs=ledger_for(None).last_runs(RUNS_SHOWN, deadline))
-    if settings.uses_bigquery:
+    if settings.uses_bigquery and settings.bq_write_mode == "stream":
+        figures = replace(figures, appended="bigquery")
+    elif settings.uses_bigquery:
         figures = _try("bigquery", figures, lambda: _read_bigquery(settings, figures, deadline))
     return figures
 
@@ -112,7 +116,7 @@ def _read_postgres(settings: Settings, figures: Figures, deadline: Deadline) -> 
         return replace(
             figures,
             published={"postgres": published},
-            runs=runs_in(connection, RUNS_SHOWN) if "etl_runs" in names else (),
+            runs=runs_and_last_success(connection, RUNS_SHOWN) if "etl_runs" in names else (),
             reasons=reasons_in(connection) if "etl_rejected_records" in names else (),
             sales=status_in(connection, settings.stores)
             if settings.etl_sales_store != "none" and "etl_sales_state" in names
@@ -146,14 +150,14 @@ def judge(figures: Figures) -> Verdict:
         if figures.runs:
             return Verdict("idle", "The first run is under way.")
         return Verdict("idle", "Nothing has run yet.", "start a run: `curl -X POST` this function's address")
-    published = "Nothing is published yet." if success is None else f"The numbers are from {_ago(success, figures)}."
+    published = _freshness(success, figures)
     last = ended[0]
     if last.status == "failed":
         sentence = f"The last run failed {_ago(last, figures)} with {last.error_code}. {published}"
         return Verdict("bad", sentence, remedies().get(last.error_code or "", ""))
     if last.status == "reading":
         return Verdict("idle", f"The sales are still being read. {published}")
-    interval = _usual_interval(figures.runs)
+    interval = _usual_interval(figures.runs[:RUNS_SHOWN])
     if success is not None and interval is not None and _age(success, figures) > _LATE_RUNS * interval:
         usual = f"usually one does every {_words(interval)}"
         sentence = f"No run has succeeded since {_ago(success, figures)}; {usual}."
@@ -164,6 +168,14 @@ def judge(figures: Figures) -> Verdict:
         sentence = f"The two stores hold different totals. {published}"
         return Verdict("doubtful", sentence, "`GET /compare` lists what differs; the next run repairs it")
     return Verdict("good", f"Healthy. {published}")
+
+
+def _freshness(success: Run | None, figures: Figures) -> str:
+    if success is not None:
+        return f"The numbers are from {_ago(success, figures)}."
+    if any(published.events for published in figures.published.values()):
+        return "The numbers are older than any run that is known."
+    return "Nothing is published yet."
 
 
 def _usual_interval(runs: Sequence[Run]) -> timedelta | None:

@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 from etl.errors import remedies
 from etl.load.store import STORE_NAMES
 from etl.run.ledger import Run
-from etl.views.figures import RANGES, Figures, judge
+from etl.views.figures import RANGES, RUNS_SHOWN, Figures, judge
 
 HERE = Path(__file__).parent
 _STYLES = ("uplot.min.css", "report.css")
@@ -28,6 +28,7 @@ def format_page(figures: Figures) -> str:
     longest = max((run.duration_seconds or 0.0 for run in figures.runs), default=0.0)
     return _template().render(
         figures=figures,
+        runs=figures.runs[:RUNS_SHOWN],
         verdict=judge(figures),
         published=figures.published.get(figures.shown or ""),
         store_names=STORE_NAMES,

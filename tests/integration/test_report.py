@@ -10,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 from werkzeug.test import TestResponse
 
+from etl.load.postgres.database import engine_for
 from etl.run.pipeline import RunOptions, run_etl_once
 from etl.settings import Settings
 from tests.doubles.bigquery import BigQueryEmulator
@@ -120,6 +121,31 @@ def test_kept_sales_show_how_far_they_are(env: Env) -> None:
     assert re.search(r"<dt>kept</dt><dd>200</dd>\s*<dt>sweep</dt><dd>ended ", shown)
     assert re.search(r"proved at .*: 200 kept, 200 declared", shown)
     assert "<dt>pending in PostgreSQL</dt><dd>0 groups</dd>" in shown
+
+
+def test_a_success_of_long_ago_is_known(env: Env) -> None:
+    """Also when more failures than the page shows came after it."""
+    run(env)
+    statement = (
+        "INSERT INTO etl_runs (run_id, started_at, trigger, status, finished_at, error_code, error_text)"
+        " SELECT 'f' || n, now() + n * interval '1 second', 'http', 'failed', now(), 'upstream_error', 'down'"
+        " FROM generate_series(1, 60) AS n"
+    )
+    with engine_for(Settings.from_env(env)).begin() as connection:
+        connection.exec_driver_sql(statement)
+    shown = page(env)
+    assert "with upstream_error. The numbers are from less than a minute ago." in shown
+    assert shown.count('<li><a class="bar ') == 50
+
+
+def test_copies_of_rows_are_never_summed(env: Env, bigquery_env: Env) -> None:
+    """With BQ_WRITE_MODE=stream BigQuery isn't shown, and isn't compared."""
+    streaming = env | bigquery_env | {"BQ_WRITE_MODE": "stream"}
+    run(streaming)
+    shown = page(streaming)
+    assert "Healthy." in shown
+    assert "BigQuery isn't shown: with <code>BQ_WRITE_MODE=stream</code>" in shown
+    assert "BigQuery</th>" not in shown
 
 
 def test_what_it_costs(env: Env, bigquery_env: Env) -> None:

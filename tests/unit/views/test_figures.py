@@ -44,7 +44,18 @@ CASES = [
         id="failed",
     ),
     pytest.param(
-        figures(run(200, "failed", "load_failed")), "bad", "Nothing is published yet.", "a store failed", id="never"
+        figures(run(200, "failed", "load_failed"), published={"postgres": Published()}),
+        "bad",
+        "Nothing is published yet.",
+        "a store failed",
+        id="never",
+    ),
+    pytest.param(
+        figures(run(200, "failed", "load_failed")),
+        "bad",
+        "older than any run that is known.",
+        "a store failed",
+        id="old",
     ),
     pytest.param(
         figures(run(3, "reading"), run(3000)),
