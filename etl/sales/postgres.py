@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from etl.deadline import Deadline
 from etl.load.postgres.database import transaction
-from etl.load.postgres.staging import copy_rows
+from etl.load.postgres.staging import NULL, copy_rows
 from etl.load.postgres.upgrade import upgrade
 from etl.records.values import DECIMALS
 from etl.sales.kept import KeptSale
@@ -142,7 +142,7 @@ class PostgresSales:
             " sale_date date, quantity bigint, amount numeric(38,9), is_undated boolean, changed_at timestamptz,"
             " reason text) ON COMMIT DROP"
         )
-        copy_rows(connection, _STAGED, ("number", "sale_id", *_COMPARED), _texts(sales), self._deadline)
+        copy_rows(connection, _STAGED, ("number", "sale_id", *_COMPARED), _texts(sales), self._deadline, _IS_TEXT)
         connection.exec_driver_sql(f"ANALYZE {_STAGED}")
         row = connection.execute(
             _INGEST,
@@ -266,14 +266,23 @@ def _counts(row: Any) -> Counts:
     )
 
 
+_IS_TEXT = (False, True, True, False, False, False, False, False, True)
+"""Which of the staged columns may hold anything, and have to be escaped."""
+
+
 def _texts(sales: Sequence[KeptSale]) -> Iterator[tuple[str | None, ...]]:
     for number, sale in enumerate(sales):
-        changed_at = None if sale.changed_at is None else sale.changed_at.isoformat()
-        quantity = None if sale.quantity is None else str(sale.quantity)
         yield (
-            str(number), sale.sale_id, sale.event_id, sale.sale_date, quantity, sale.amount,
-            "t" if sale.is_undated else "f", changed_at, sale.reason,
-        )  # fmt: skip
+            str(number),
+            sale.sale_id,
+            sale.event_id,
+            sale.sale_date or NULL,
+            NULL if sale.quantity is None else str(sale.quantity),
+            sale.amount or NULL,
+            "t" if sale.is_undated else "f",
+            NULL if sale.changed_at is None else sale.changed_at.isoformat(),
+            sale.reason,
+        )
 
 
 def _list(columns: Iterable[str], prefix: str = "") -> str:

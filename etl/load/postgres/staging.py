@@ -14,6 +14,8 @@ from etl.errors import EtlError
 
 _CHUNK_ROWS = 500
 """Some 20 KiB of daily rows; 5 MB where each event's name is as long as it may be."""
+NULL = "\\N"
+"""A null in COPY's text format."""
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
 
@@ -25,7 +27,10 @@ def copy_rows(
     deadline: Deadline,
     is_text: Sequence[bool] | None = None,
 ) -> None:
-    """COPY rows of texts (None: null) into a table. `is_text`: which columns may hold anything, by default all."""
+    """COPY rows of texts (None: null) into a table. `is_text`: which columns may hold anything, by default all.
+
+    The others are written as they are: a null among them is NULL.
+    """
     cursor: Any = connection.connection.cursor()  # pg8000's, whose `execute` takes the stream of a COPY
     try:
         cursor.execute(
@@ -52,4 +57,4 @@ def _chunks(rows: Iterator[tuple[str | None, ...]], deadline: Deadline, is_text:
 @lru_cache(maxsize=4096)
 def _copy_text(value: str | None) -> str:
     """A value in COPY's text format. Cached: an event's id stands in each of its rows."""
-    return "\\N" if value is None else value.translate(_ESCAPES)
+    return NULL if value is None else value.translate(_ESCAPES)

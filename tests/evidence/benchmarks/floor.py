@@ -3,7 +3,8 @@
 It is exact, as a run is, and trusts whatever it gets: no page is proved, no record judged, no store compared.
 
 python -m tests.evidence.benchmarks.floor PART ... prints the seconds of one part. Parts and what they take:
-`fetch` URL PAGES, `fold` DIRECTORY PAGES, `load` DIRECTORY SOCKET DATABASE, `load-changed` (the same).
+`fetch` URL PAGES, `fold` DIRECTORY PAGES, `load` DIRECTORY SOCKET DATABASE, `load-changed` (the same), `keep` DIRECTORY
+PAGES SOCKET DATABASE.
 """
 
 import json
@@ -112,6 +113,54 @@ def load(directory: str, socket: str, database: str, *, only_changed: bool = Fal
         return time.perf_counter() - started
 
 
+def keep(directory: str, pages: str, socket: str, database: str) -> float:
+    """Every page into typed objects, these into a table with the indexes of kept sales, its sums into the others."""
+    decoder = msgspec.json.Decoder(_Page)
+
+    def lines() -> Iterator[str]:
+        for number in range(1, int(pages) + 1):
+            sales = decoder.decode(Path(directory, "sales", f"{number}.json").read_bytes()).data
+            yield "".join(
+                f"{sale.id}\t{sale.event_id}\t{sale.sale_date[:10]}\t{sale.quantity}\t{sale.total_amount}\n"
+                for sale in sales
+            )
+
+    events = json.loads(Path(directory, "events.json").read_bytes())["data"]
+    with closing(pg8000.native.Connection("postgres", database=database, unix_sock=socket)) as connection:
+        started = time.perf_counter()
+        connection.run("BEGIN")
+        for statement in _KEEP:
+            connection.run(statement)
+        connection.run("COPY floor_events FROM STDIN", stream=_copy_text([(one["id"], one["name"]) for one in events]))
+        connection.run("COPY floor_sales FROM STDIN", stream=lines())
+        for statement in _SUMS:
+            connection.run(statement)
+        connection.run("COMMIT")
+        return time.perf_counter() - started
+
+
+_KEEP = (
+    "DROP TABLE IF EXISTS floor_sales, floor_events",
+    "CREATE TABLE floor_events (event_id text, event_name text)",
+    (
+        'CREATE TABLE floor_sales (sale_id text COLLATE "C" PRIMARY KEY, event_id text COLLATE "C", sale_date date,'
+        " quantity bigint, amount numeric(38,9))"
+    ),
+    "CREATE INDEX ON floor_sales (event_id, sale_date)",
+)
+_SUMS = (
+    (
+        "INSERT INTO daily_ticket_sales SELECT event_id, sale_date, sum(quantity), sum(amount) FROM floor_sales"
+        " GROUP BY event_id, sale_date"
+    ),
+    (
+        "INSERT INTO event_sales_summary SELECT e.event_id, e.event_name, coalesce(sum(d.tickets_sold), 0),"
+        " coalesce(sum(d.revenue), 0), now() FROM floor_events e LEFT JOIN daily_ticket_sales d USING (event_id)"
+        " GROUP BY e.event_id, e.event_name"
+    ),
+)
+
+
 def _list(table: str, names: tuple[str, ...]) -> str:
     return ", ".join(f"{table}.{name}" for name in names)
 
@@ -141,6 +190,7 @@ def _copy_text(rows: list[Row]) -> Iterator[str]:
 PARTS: dict[str, Callable[..., float]] = {
     "fetch": fetch,
     "fold": fold,
+    "keep": keep,
     "load": load,
     "load-changed": partial(load, only_changed=True),
 }

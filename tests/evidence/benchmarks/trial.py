@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from statistics import median
 
+from etl.sales.tables import metadata as sales_tables
 from tests import ROOT
 from tests.doubles.postgres import EmbeddedPostgres
 from tests.doubles.processes import SandboxError
@@ -89,6 +90,27 @@ class Trial:
     def second(self) -> Measured:
         """The changed workload, into tables that hold what the first one comes to."""
         return self._measure(self.workloads.changed, lambda: self.tables.hold(self.workloads.first), "load-changed")
+
+    @cached_property
+    def first_sweep(self) -> Measured:
+        """The first workload, kept as it is read, with nothing kept before; the floor keeps it with bare libraries."""
+        workload, measured = self.workloads.first, Measured([], [])
+        where = workload.directory, workload.pages, self._postgres.socket, self.tables.database
+        for _ in range(self._pairs):
+            self._forget_kept()
+            keep = _seconds("keep", *where)
+            self.tables.check(workload)
+            measured.floors.append(Floor(_seconds("fetch", self._nginx.url(workload), workload.pages), 0.0, keep))
+            self._forget_kept()
+            measured.runs.append(run_once({**self.settings(workload), "ETL_SALES_STORE": "postgres"}, workload))
+            self.tables.check(workload)
+            self._tell(f"{workload.name} kept: {measured.runs[-1].seconds:.2f} s, floor {measured.floors[-1].parts}")
+        self._forget_kept()
+        return measured
+
+    def _forget_kept(self) -> None:
+        self.tables.empty()
+        self.tables.sql(f"DROP TABLE IF EXISTS floor_sales, floor_events, {', '.join(sales_tables.tables)}")
 
     def run_into_empty(self, workload: Workload) -> WholeRun:
         """One run into empty tables."""
