@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import flask
@@ -21,9 +20,10 @@ from etl.deadline import Deadline
 from etl.errors import BadRequestError, EtlError, MethodNotAllowedError, NotFoundError, as_etl_error
 from etl.load.postgres.database import engine_for
 from etl.logs import configure_logs, log_error, log_warning, read_trace
-from etl.run.ledger import Ledger, ledger_for
+from etl.run.ledger import ledger_of
 from etl.run.metrics import CONTENT_TYPE, format_metrics
 from etl.run.pipeline import RunOptions, run_etl_once
+from etl.run.report import plain
 from etl.settings import FALSE, TRUE, Settings
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def _health(_: flask.Request) -> flask.Response:
 
 def _metrics(_: flask.Request) -> flask.Response:
     settings, deadline = _settings(), Deadline(LEDGER_SECONDS)
-    totals = _ledger(settings).totals(deadline)
+    totals = ledger_of(settings).totals(deadline)
     return _respond(format_metrics(totals, _sales_status(settings, deadline)), 200, CONTENT_TYPE)
 
 
@@ -114,7 +114,7 @@ def _sales_status(settings: Settings, deadline: Deadline) -> SalesStatus | None:
 
 
 def _runs(_: flask.Request) -> flask.Response:
-    runs = _ledger(_settings()).last_runs(RUNS_SHOWN, Deadline(LEDGER_SECONDS))
+    runs = ledger_of(_settings()).last_runs(RUNS_SHOWN, Deadline(LEDGER_SECONDS))
     return _json({"runs": [asdict(run) for run in runs]})
 
 
@@ -122,7 +122,7 @@ def _compare(_: flask.Request) -> flask.Response:
     from etl.views.comparison import compare_stores
 
     settings = _settings()
-    comparison = compare_stores(settings, _ledger(settings), Deadline(settings.etl_deadline_seconds))
+    comparison = compare_stores(settings, ledger_of(settings), Deadline(settings.etl_deadline_seconds))
     return _json(comparison.to_json())
 
 
@@ -160,10 +160,6 @@ def _settings() -> Settings:
     settings = Settings.from_env(os.environ)
     configure_logs(settings.log_level)
     return settings
-
-
-def _ledger(settings: Settings) -> Ledger:
-    return ledger_for(engine_for(settings) if settings.uses_postgres else None)
 
 
 def _parameters(request: flask.Request) -> dict[str, bool]:
@@ -278,7 +274,7 @@ def _problem(error: EtlError) -> flask.Response:
 
 
 def _json(body: Any, status: int = 200, content_type: str = "application/json") -> flask.Response:
-    return _respond(json.dumps(body, default=_plain) + "\n", status, content_type)
+    return _respond(json.dumps(body, default=plain) + "\n", status, content_type)
 
 
 def _respond(text: str, status: int, content_type: str) -> flask.Response:
@@ -286,9 +282,3 @@ def _respond(text: str, status: int, content_type: str) -> flask.Response:
     content = text.encode()
     headers = {"Content-Length": str(len(content))}
     return _Answer(iter((content,)), status, headers, content_type=content_type)
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, Decimal):
-        return f"{value:f}"  # and not 0E-9
-    return value.isoformat() if hasattr(value, "isoformat") else str(value)

@@ -18,10 +18,13 @@ from etl.errors import ConfigurationError, EtlError, as_etl_error
 from etl.extract.tally import Progress
 from etl.load.postgres.database import engine_for
 from etl.logs import configure_logs
-from etl.run.ledger import Ledger, ledger_for
+from etl.run.ledger import ledger_of
 from etl.run.pipeline import RunOptions, run_etl_once
+from etl.run.report import plain
 from etl.settings import Settings
-from etl.views.text import Style, as_json, format_comparison, format_reasons, format_record, format_report, format_runs
+from etl.views.comparison import compare_stores, heal_differences
+from etl.views.rejects import read_reasons, read_record
+from etl.views.text import Style, format_comparison, format_reasons, format_record, format_report, format_runs, sentence
 
 STOP_SECONDS = 3.0
 """How long a run may take to end after a signal: it records that within a second."""
@@ -56,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _failure(error: EtlError) -> str:
     """One line: what failed, why, and what to do."""
-    return f"failed: {error.code}: {error} What to do: {error.remedy.replace('`', '')}."
+    return f"failed: {error.code}: {sentence(str(error))} What to do: {error.remedy.replace('`', '')}."
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -118,14 +121,12 @@ def _run(chosen: argparse.Namespace) -> int:
 
 def _runs(chosen: argparse.Namespace) -> int:
     settings = Settings.from_env(os.environ)
-    runs = _ledger(settings).last_runs(chosen.limit, Deadline(LOOK_SECONDS))
+    runs = ledger_of(settings).last_runs(chosen.limit, Deadline(LOOK_SECONDS))
     _answer(chosen, {"runs": [asdict(run) for run in runs]}, lambda style: format_runs(runs, style))
     return 0
 
 
 def _rejects(chosen: argparse.Namespace) -> int:
-    from etl.views.rejects import read_reasons, read_record
-
     settings = Settings.from_env(os.environ)
     if not settings.uses_postgres:
         raise ConfigurationError("rejected records are kept in PostgreSQL, and none is set up: write DATABASE_URL")
@@ -140,15 +141,11 @@ def _rejects(chosen: argparse.Namespace) -> int:
 
 
 def _compare(chosen: argparse.Namespace) -> int:
-    from etl.views.comparison import compare_stores, heal_differences
-
     configure_logs("WARNING", _PlainFormatter(), "stderr")
     settings = Settings.from_env(os.environ)
     compare = heal_differences if chosen.heal else compare_stores
     try:
-        comparison = compare(settings, _ledger(settings), Deadline(settings.etl_deadline_seconds))
-    except EtlError:
-        raise
+        comparison = compare(settings, ledger_of(settings), Deadline(settings.etl_deadline_seconds))
     except Exception as error:  # noqa: BLE001 - a library's own, of which a line has to do
         raise as_etl_error(error) from None
     healed = None
@@ -160,14 +157,10 @@ def _compare(chosen: argparse.Namespace) -> int:
     return 0 if comparison.is_equal else 1
 
 
-def _ledger(settings: Settings) -> Ledger:
-    return ledger_for(engine_for(settings) if settings.uses_postgres else None)
-
-
 def _answer(chosen: argparse.Namespace, values: Any, text: Callable[[Style], str]) -> None:
     """As JSON where that is asked for, else as text, in colour on a terminal (not with NO_COLOR)."""
     if chosen.json:
-        print(json.dumps(values, default=as_json))
+        print(json.dumps(values, default=plain))
     else:
         print(text(Style(has_colours=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))))
 

@@ -47,7 +47,7 @@ class NotFoundError(EtlError):
     """There is no such path: correct the call."""
 
     code = "not_found"
-    remedy = "use one of the paths that it names"
+    remedy = "use a path, or an id, that there is: it names them"
     status = 404
 
 

@@ -16,10 +16,11 @@ from etl.deadline import Deadline
 from etl.errors import AlreadyRunningError
 from etl.extract.items import CUT
 from etl.extract.tally import MAX_REJECTS_KEPT, RejectedItem
-from etl.load.postgres.database import sqlstate_of, storable, transaction
+from etl.load.postgres.database import engine_for, sqlstate_of, storable, transaction
 from etl.load.postgres.upgrade import upgrade
 from etl.run.ledger_tables import DIGEST, JOB_COUNTS, LEASE, REJECTED_RECORDS, RUNS, metadata
 from etl.run.retention import forget
+from etl.settings import Settings
 
 LEASE_SECONDS = 90
 RENEW_SECONDS = 20
@@ -183,7 +184,10 @@ class PostgresLedger:
 
     def last_runs(self, limit: int, deadline: Deadline) -> list[Run]:
         with transaction(self._engine, deadline) as connection:
-            return runs_in(connection, limit) if sa.inspect(connection).has_table(RUNS.name) else []
+            if not sa.inspect(connection).has_table(RUNS.name):
+                return []
+            rows = connection.execute(sa.select(RUNS).order_by(RUNS.c.started_at.desc()).limit(limit))
+            return [_run(row) for row in rows.mappings()]
 
     def totals(self, deadline: Deadline) -> RunTotals:
         with transaction(self._engine, deadline) as connection:
@@ -219,12 +223,6 @@ class PostgresLedger:
         return AlreadyRunningError(
             "this run's lease was given back or taken over by a newer run; nothing more is written by this one"
         )
-
-
-def runs_in(connection: sa.Connection, limit: int) -> list[Run]:
-    """The last runs, newest first; the table must be there."""
-    rows = connection.execute(sa.select(RUNS).order_by(RUNS.c.started_at.desc()).limit(limit))
-    return [_run(row) for row in rows.mappings()]
 
 
 def runs_and_last_success(connection: sa.Connection, limit: int) -> list[Run]:
@@ -377,6 +375,11 @@ class MemoryLedger:
 
 
 _in_process = MemoryLedger()
+
+
+def ledger_of(settings: Settings) -> Ledger:
+    """The ledger that these settings lead to."""
+    return ledger_for(engine_for(settings) if settings.uses_postgres else None)
 
 
 def ledger_for(engine: sa.Engine | None) -> Ledger:

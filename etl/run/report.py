@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from decimal import Decimal
 from typing import Any
 
 from etl.extract.tally import Tally
@@ -11,6 +12,13 @@ from etl.run.guards import fields_not_found
 from etl.sales.report import SalesReport
 from etl.sales.state import SalesState
 from etl.transform.fold import Summary
+
+
+def plain(value: Any) -> str:
+    """For `json.dumps`, what JSON has no type for: Decimals without an exponent, times in ISO 8601."""
+    if isinstance(value, Decimal):
+        return f"{value:f}"  # and not 0E-9
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
 
 
 @dataclass

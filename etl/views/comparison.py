@@ -17,7 +17,7 @@ from etl.settings import Settings
 from etl.transform.tables import AMOUNT_DECIMALS
 
 MAX_LISTED = 1_000
-STORES = ("postgres", "bigquery")
+STORES = tuple(STORE_NAMES)
 _HEALED_AT_ONCE = 1_000
 
 
@@ -107,7 +107,8 @@ def compare_stores(
     """
     from etl.load.bigquery.load import read_groups
     from etl.load.postgres.database import engine_for, transaction
-    from etl.load.postgres.read import groups_in, scale_in
+    from etl.load.postgres.load import amount_scales
+    from etl.load.postgres.read import groups_in
 
     _check(settings)
     comparison = Comparison()
@@ -116,8 +117,9 @@ def compare_stores(
     with within(deadline):
         first = list(islice(theirs, 1))  # while a query is made ready there, a transaction here would grow too old
     with transaction(engine_for(settings), deadline) as connection:
-        scale = scale_in(connection)
-        for pair in pair_groups(groups_in(connection), chain(first, theirs)):
+        scales = amount_scales(connection)
+        scale = min(scales.values(), default=AMOUNT_DECIMALS)
+        for pair in pair_groups(groups_in(connection, scales), chain(first, theirs)):
             comparison.groups += 1
             if pair.differs(scale):
                 comparison.differing += 1

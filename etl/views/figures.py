@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
@@ -15,9 +16,11 @@ from etl.deadline import Deadline
 from etl.errors import EtlError, as_etl_error, remedies
 from etl.load.store import STORE_NAMES, Published
 from etl.run.ledger import Run, ledger_for, runs_and_last_success
+from etl.run.ledger_tables import REJECTED_RECORDS, RUNS
 from etl.sales.status import SalesStatus, status_in
+from etl.sales.tables import STATE
 from etl.settings import Settings
-from etl.transform.tables import AMOUNT_DECIMALS
+from etl.transform.tables import AMOUNT_DECIMALS, TABLES
 from etl.views.rejects import RejectReason, reasons_in
 
 RUNS_SHOWN = 50
@@ -47,9 +50,14 @@ class Figures:
     appended: str | None = None
 
     @property
-    def shown(self) -> str | None:
-        """The store whose days and events are shown."""
-        return next(iter(self.published), None)
+    def shown(self) -> Published | None:
+        """What the store has published whose days and events are shown."""
+        return next(iter(self.published.values()), None)
+
+    @property
+    def last_runs(self) -> Sequence[Run]:
+        """Those that are shown: without a success of long ago."""
+        return self.runs[:RUNS_SHOWN]
 
     @property
     def are_equal(self) -> bool | None:
@@ -110,24 +118,25 @@ def _read_postgres(settings: Settings, figures: Figures, deadline: Deadline) -> 
     from etl.load.postgres.read import published_in
 
     with transaction(engine_for(settings), deadline) as connection:
-        (there,) = connection.execute(_THERE).one()
+        (there,) = connection.execute(_THERE, {"names": json.dumps(_LOOKED_FOR)}).one()
         names = set(there)
-        published = published_in(connection, figures.since, BEST_EVENTS) if names >= _TABLES else Published()
+        published = published_in(connection, figures.since, BEST_EVENTS) if names >= _PUBLISHED else Published()
         return replace(
             figures,
             published={"postgres": published},
-            runs=runs_and_last_success(connection, RUNS_SHOWN) if "etl_runs" in names else (),
-            reasons=reasons_in(connection) if "etl_rejected_records" in names else (),
+            runs=runs_and_last_success(connection, RUNS_SHOWN) if RUNS.name in names else (),
+            reasons=reasons_in(connection) if REJECTED_RECORDS.name in names else (),
             sales=status_in(connection, settings.stores)
-            if settings.etl_sales_store != "none" and "etl_sales_state" in names
+            if settings.etl_sales_store != "none" and STATE.name in names
             else None,
         )
 
 
-_TABLES = {"event_sales_summary", "daily_ticket_sales"}
+_PUBLISHED = {table.name for table in TABLES}
+_LOOKED_FOR = sorted({*_PUBLISHED, RUNS.name, REJECTED_RECORDS.name, STATE.name})
 _THERE = sa.text(
-    "SELECT coalesce(array_agg(name), '{}') FROM unnest(ARRAY['event_sales_summary', 'daily_ticket_sales', 'etl_runs',"
-    " 'etl_rejected_records', 'etl_sales_state']) AS t(name) WHERE to_regclass(name) IS NOT NULL"
+    "SELECT coalesce(array_agg(name), '{}') FROM json_array_elements_text(CAST(:names AS json)) AS t(name)"
+    " WHERE to_regclass(name) IS NOT NULL"
 )
 
 
@@ -157,7 +166,7 @@ def judge(figures: Figures) -> Verdict:
         return Verdict("bad", sentence, remedies().get(last.error_code or "", ""))
     if last.status == "reading":
         return Verdict("idle", f"The sales are still being read. {published}")
-    interval = _usual_interval(figures.runs[:RUNS_SHOWN])
+    interval = _usual_interval(figures.last_runs)
     if success is not None and interval is not None and _age(success, figures) > _LATE_RUNS * interval:
         usual = f"usually one does every {_words(interval)}"
         sentence = f"No run has succeeded since {_ago(success, figures)}; {usual}."

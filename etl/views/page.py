@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 from datetime import datetime, timedelta
-from decimal import Decimal
 from functools import cache
 from pathlib import Path
 
@@ -15,7 +14,8 @@ from markupsafe import Markup, escape
 from etl.errors import remedies
 from etl.load.store import STORE_NAMES
 from etl.run.ledger import Run
-from etl.views.figures import RANGES, RUNS_SHOWN, Figures, judge
+from etl.views.figures import RANGES, Figures, judge
+from etl.views.text import moment_text, sentence, shown_amount
 
 HERE = Path(__file__).parent
 _STYLES = ("uplot.min.css", "report.css")
@@ -25,12 +25,13 @@ _BAR_STEPS = 20
 
 def format_page(figures: Figures) -> str:
     """The document. Every text is escaped; times are UTC, amounts in the upstream's own currency."""
-    longest = max((run.duration_seconds or 0.0 for run in figures.runs), default=0.0)
+    runs = figures.last_runs
+    longest = max((run.duration_seconds or 0.0 for run in runs), default=0.0)
     return _template().render(
         figures=figures,
-        runs=figures.runs[:RUNS_SHOWN],
+        runs=runs,
         verdict=judge(figures),
-        published=figures.published.get(figures.shown or ""),
+        published=figures.shown,
         store_names=STORE_NAMES,
         remedies=remedies(),
         ranges=RANGES,
@@ -64,7 +65,13 @@ def _inline(name: str) -> Markup:
 def _template() -> Template:
     environment = Environment(loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(
-        amount=_amount, count=_count, moment=_moment, iso=datetime.isoformat, code=_code, seconds=_seconds
+        amount=shown_amount,
+        count=_count,
+        moment=_moment,
+        iso=datetime.isoformat,
+        code=_code,
+        seconds=_seconds,
+        sentence=sentence,
     )
     return environment.get_template("report.html")
 
@@ -78,14 +85,8 @@ def _count(value: int) -> str:
     return f"{value:,}"
 
 
-def _amount(value: Decimal) -> str:
-    """Two decimals, and more where it has more."""
-    whole, _, decimals = f"{value:,f}".partition(".")
-    return f"{whole}.{decimals.rstrip('0'):0<2}"
-
-
 def _moment(value: datetime | None) -> str:
-    return "" if value is None else f"{value:%Y-%m-%d %H:%M:%S}"
+    return "" if value is None else moment_text(value)
 
 
 def _seconds(value: float | None) -> str:

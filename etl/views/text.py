@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from decimal import Decimal
 
 from etl.load.store import STORE_NAMES
 from etl.run.ledger import Run
@@ -77,7 +77,7 @@ def format_runs(runs: Sequence[Run], style: Style = Style()) -> str:
         seconds = f"{run.duration_seconds:7.1f} s" if run.duration_seconds is not None else " " * 9
         sales = f"{run.sales_count:,} sales" if run.sales_count is not None else ""
         status = style.status(run.status) + " " * (7 - len(run.status))
-        lines.append(f"{_moment(run.started_at)}  {status}  {seconds}  {run.trigger:9}  {sales}".rstrip())
+        lines.append(f"{moment_text(run.started_at)}  {status}  {seconds}  {run.trigger:9}  {sales}".rstrip())
         if run.error_code is not None:
             lines.append(f"    {run.error_code}: {run.error_text}")
     return "\n".join(lines)
@@ -89,7 +89,7 @@ def format_reasons(reasons: Sequence[RejectReason]) -> str:
         return "no rejected records"
     lines = []
     for reason in reasons:
-        since = "" if reason.since is None else f" since {_moment(reason.since)}"
+        since = "" if reason.since is None else f" since {moment_text(reason.since)}"
         lines.append(f"{reason.dataset}: {reason.reason}: {reason.records} records, seen {reason.times} times{since}")
         lines.append(f"    e.g. id {reason.example_id}, keys: {', '.join(reason.example_keys) or 'none'}")
     return "\n".join([*lines, "`python -m etl rejects --show ID` prints one whole."])
@@ -121,12 +121,17 @@ def _verdict(comparison: Comparison) -> str:
     return "equal" if comparison.is_equal else f"{comparison.differing} differ"
 
 
-def _moment(moment: datetime) -> str:
+def moment_text(moment: datetime) -> str:
+    """To the second."""
     return f"{moment:%Y-%m-%d %H:%M:%S}"
 
 
-def as_json(value: Any) -> Any:
-    """For `json.dumps`: Decimals and times as text."""
-    return (
-        f"{value:f}" if hasattr(value, "as_tuple") else value.isoformat() if hasattr(value, "isoformat") else str(value)
-    )
+def shown_amount(value: Decimal) -> str:
+    """With two decimals, and more where it has more."""
+    whole, _, decimals = f"{value:,f}".partition(".")
+    return f"{whole}.{decimals.rstrip('0'):0<2}"
+
+
+def sentence(text: str) -> str:
+    """With a full stop, so that another one may follow."""
+    return text if text.endswith(".") else f"{text}."

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
+from etl.views.text import shown_amount
+
 Cell = str | int | Decimal
 
 _REPORT = {
@@ -45,5 +47,4 @@ def _text(cell: Cell) -> str:
     """Amounts have two decimals, and more where they need more."""
     if not isinstance(cell, Decimal):
         return f"{cell:,}" if isinstance(cell, int) else cell
-    whole, _, decimals = f"{cell:,f}".partition(".")
-    return f"{whole}.{decimals.rstrip('0'):0<2}"
+    return shown_amount(cell)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import date
 from decimal import Decimal
 from typing import TypeVar
@@ -10,25 +10,21 @@ from typing import TypeVar
 import msgspec
 import sqlalchemy as sa
 
-from etl.load.postgres.load import amount_scales
 from etl.load.store import Group, Published, PublishedDay, PublishedEvent
-from etl.transform.tables import AMOUNT_DECIMALS, DAILY_TICKET_SALES, EVENT_SALES_SUMMARY, Table
+from etl.transform.tables import DAILY_TICKET_SALES, EVENT_SALES_SUMMARY, Table
 
 _FETCHED = 5_000
 _CURSOR = "etl_groups"
 
 
-def groups_in(connection: sa.Connection) -> Iterator[Group]:
-    """Every event, then every event's day, in the order of `Group.key`. Few of them are held at a time."""
-    there = amount_scales(connection)
+def groups_in(connection: sa.Connection, tables: Collection[str]) -> Iterator[Group]:
+    """Every event, then every event's day, in the order of `Group.key`; of those `tables` that there are.
+
+    Few of them are held at a time.
+    """
     for table, day in ((EVENT_SALES_SUMMARY, "CAST(NULL AS date)"), (DAILY_TICKET_SALES, "CAST(sale_date AS date)")):
-        if table.name in there:
+        if table.name in tables:
             yield from _read_table(connection, table, day)
-
-
-def scale_in(connection: sa.Connection) -> int:
-    """How many decimals the amounts are kept with: 9, or fewer in tables of the earlier Veritix ETL."""
-    return min(amount_scales(connection).values(), default=AMOUNT_DECIMALS)
 
 
 def published_in(connection: sa.Connection, since: date, best: int) -> Published:

@@ -84,27 +84,26 @@ class Trial:
     @cached_property
     def into_empty(self) -> Measured:
         """The first workload, into empty tables."""
-        return self._measure(self.workloads.first, self.tables.empty, "load")
+        workload = self.workloads.first
+        return self._measure(self.tables.empty, lambda: self._floor(workload, "load"), lambda: self._run(workload))
 
     @cached_property
     def second(self) -> Measured:
         """The changed workload, into tables that hold what the first one comes to."""
-        return self._measure(self.workloads.changed, lambda: self.tables.hold(self.workloads.first), "load-changed")
+        workload = self.workloads.changed
+        return self._measure(
+            lambda: self.tables.hold(self.workloads.first),
+            lambda: self._floor(workload, "load-changed"),
+            lambda: self._run(workload),
+        )
 
     @cached_property
     def first_sweep(self) -> Measured:
         """The first workload, kept as it is read, with nothing kept before; the floor keeps it with bare libraries."""
-        workload, measured = self.workloads.first, Measured([], [])
-        where = workload.directory, workload.pages, self._postgres.socket, self.tables.database
-        for _ in range(self._pairs):
-            self._forget_kept()
-            keep = _seconds("keep", *where)
-            self.tables.check(workload)
-            measured.floors.append(Floor(_seconds("fetch", self._nginx.url(workload), workload.pages), 0.0, keep))
-            self._forget_kept()
-            measured.runs.append(run_once({**self.settings(workload), "ETL_SALES_STORE": "postgres"}, workload))
-            self.tables.check(workload)
-            self._tell(f"{workload.name} kept: {measured.runs[-1].seconds:.2f} s, floor {measured.floors[-1].parts}")
+        workload = self.workloads.first
+        measured = self._measure(
+            self._forget_kept, lambda: self._keeping_floor(workload), lambda: self._run(workload, "postgres")
+        )
         self._forget_kept()
         return measured
 
@@ -121,21 +120,32 @@ class Trial:
         """The function's, for a run over a workload into the tables."""
         return {"NEST_API_BASE_URL": self._nginx.url(workload), "DATABASE_URL": self.tables.url}
 
-    def _measure(self, workload: Workload, prepare: Callable[[], None], load: str) -> Measured:
+    def _measure(
+        self, prepare: Callable[[], None], floor: Callable[[], Floor], run: Callable[[], WholeRun]
+    ) -> Measured:
+        """Floors and runs in turns, each from the prepared state of the tables."""
         measured = Measured([], [])
         for _ in range(self._pairs):
             prepare()
-            measured.floors.append(self._floor(workload, load))
+            measured.floors.append(floor())
             prepare()
-            measured.runs.append(self._run(workload))
+            measured.runs.append(run())
         return measured
 
-    def _run(self, workload: Workload) -> WholeRun:
+    def _run(self, workload: Workload, sales_store: str = "none") -> WholeRun:
         """A run of a function just started, after which the tables hold the right rows."""
-        run = run_once(self.settings(workload), workload)
+        run = run_once({**self.settings(workload), "ETL_SALES_STORE": sales_store}, workload)
         self.tables.check(workload)
         self._tell(f"{workload.name}: {run.seconds:.2f} s, peak {run.peak_bytes / MIB:.0f} MiB, {run.stages}")
         return run
+
+    def _keeping_floor(self, workload: Workload) -> Floor:
+        """What keeps each sale, and sums where they are kept."""
+        keep = _seconds("keep", workload.directory, workload.pages, self._postgres.socket, self.tables.database)
+        self.tables.check(workload)
+        floor = Floor(_seconds("fetch", self._nginx.url(workload), workload.pages), 0.0, keep)
+        self._tell(f"{workload.name}: floor that keeps {floor.seconds:.2f} s, {floor.parts}")
+        return floor
 
     def _floor(self, workload: Workload, load: str) -> Floor:
         """The same, each part in a fresh process, as the function's is."""
