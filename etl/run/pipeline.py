@@ -8,7 +8,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -222,7 +222,7 @@ class _Runner:
             sweep=options.sweep,
             dry_run=options.dry_run,
         )
-        try:
+        with closing(api), store:
             try:
                 with self._stage("extract"):
                     names = self._read_steadily(lambda: fold_events(extraction.events()))
@@ -240,13 +240,10 @@ class _Runner:
             if is_fit:
                 self._guard_kept(state, store)
                 self._publish(state, store)
-            if not options.dry_run:
-                self.report.status = "success" if is_fit else "reading"
-            else:
-                self.report.status = "dry_run"
-        finally:
-            store.close()
-            api.close()
+        if options.dry_run:
+            self.report.status = "dry_run"
+        else:
+            self.report.status = "success" if is_fit else "reading"
 
     def _guard_kept(self, state: SalesState, store: PostgresSales) -> None:
         """Judge all kept sales against what the stores hold."""

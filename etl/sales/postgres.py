@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from itertools import groupby
 from operator import itemgetter
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 import sqlalchemy as sa
@@ -21,6 +20,7 @@ from etl.load.postgres.staging import NULL, copy_rows
 from etl.load.postgres.upgrade import upgrade
 from etl.records.values import DECIMALS
 from etl.sales.kept import KeptSale
+from etl.sales.run import Ingested, SliceBounds
 from etl.sales.state import Counts, SalesState, from_json, to_json
 from etl.sales.tables import EVENTS, MISSED, PENDING, STATE, SWEPT, TICKET_SALES, metadata
 from etl.transform.fold import Days, Names
@@ -29,6 +29,7 @@ from etl.transform.tables import DAILY_TICKET_SALES, EVENT_SALES_SUMMARY
 _NAME = "sales"
 _STAGED = "etl_staging_sales"
 _STAGED_EVENTS = "etl_staging_events"
+_STAGED_MISSES = "etl_staging_misses"
 _HASHES_A_ROW = 200
 """So that a row stays below the 2 KB from which PostgreSQL would store it apart."""
 _COUNTED = ("event_id", "sale_date", "quantity", "amount")
@@ -37,20 +38,14 @@ _COMPARED = (*_COUNTED, "is_undated", "changed_at", "reason")
 _COLUMNS = ("sale_id", *_COMPARED, "asked_at", "generation")
 
 
-@dataclass(frozen=True)
-class Ingested:
-    """What an ingest did: sales that are new, sales that differ from what was kept, and how the counts have moved."""
-
-    inserted: int
-    updated: int
-    moved: Counts
-
-
 class PostgresSales:
     """The kept sales of one run. `hold` is called last in each transaction: it raises unless the lease is still held.
 
-    A dry run does all of it in one transaction, and rolls that back when it is closed.
+    A dry run does all of it in one transaction, and rolls that back at the end.
     """
+
+    name = "postgres"
+    bounds = SliceBounds(sales=50_000, seconds=30.0)
 
     def __init__(
         self, engine: sa.Engine, deadline: Deadline, hold: Callable[[sa.Connection], None], *, dry_run: bool = False
@@ -62,7 +57,10 @@ class PostgresSales:
         self._stack = ExitStack()
         self._shared: sa.Connection | None = None
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         """Give a dry run's connection back, with nothing written."""
         if self._shared is not None:
             self._shared.rollback()
@@ -108,6 +106,10 @@ class PostgresSales:
         if not self._dry_run:
             connection.execute(_SAVE, {"name": _NAME, "state": to_json(state)})
 
+    def stage(self) -> list[KeptSale]:
+        """A list."""
+        return []
+
     def ingest(
         self,
         sales: Sequence[KeptSale],
@@ -116,17 +118,24 @@ class PostgresSales:
         *,
         asked_at: datetime,
         lookback: float,
+        is_swept: bool = False,  # noqa: ARG002 - a sweep's sales are kept as they come
     ) -> tuple[SalesState, Ingested]:
         """Keep what was read, and the state as `advance` moves it on: both or neither.
 
         The later answer wins; but one with an older time of change loses to a row that was read less than `lookback`
         seconds before. What doesn't differ isn't written. While a sweep is under way it has seen all of them.
         """
+        ingested, moved = Ingested(), Counts()
         with self.transaction() as connection:
-            ingested = self._apply(connection, sales, state, asked_at, lookback) if sales else Ingested(0, 0, Counts())
-            state = advance(_moved(state, ingested.moved))
+            if sales:
+                ingested, moved = self._apply(connection, sales, state, asked_at, lookback)
+            state = advance(_moved(state, moved))
             self.save_in(connection, state)
         return state, ingested
+
+    def apply_sweep(self, state: SalesState, lookback: float) -> tuple[SalesState, Ingested]:  # noqa: ARG002
+        """Nothing: `ingest` has kept all of it."""
+        return state, Ingested()
 
     def _apply(
         self,
@@ -135,7 +144,8 @@ class PostgresSales:
         state: SalesState,
         asked_at: datetime,
         lookback: float,
-    ) -> Ingested:
+    ) -> tuple[Ingested, Counts]:
+        """Returns what it did, and by how much the counts have moved."""
         connection.exec_driver_sql(f"DROP TABLE IF EXISTS {_STAGED}")
         connection.exec_driver_sql(
             f'CREATE TEMPORARY TABLE {_STAGED} (number integer, sale_id text COLLATE "C", event_id text COLLATE "C",'
@@ -155,7 +165,7 @@ class PostgresSales:
         ).one()
         if state.sweep is not None:
             connection.execute(_NOTE_SWEPT, {"sweep": state.sweep.number})
-        return Ingested(row.inserted, row.updated, _counts(row))
+        return Ingested(row.inserted, row.updated), _counts(row)
 
     def keep_events(self, names: Names, state: SalesState) -> None:
         """Keep which events are listed, with their names; an event without one keeps the name that it had."""
@@ -180,43 +190,41 @@ class PostgresSales:
             self.save_in(connection, state)
         return state
 
-    def unseen(self, sweep: int) -> list[str]:
-        """The ids of the kept sales that a sweep hasn't seen, nor an increment since it began."""
+    def unseen(self, sweep: int, limit: int) -> tuple[int, list[str]]:
+        """How many kept sales a sweep hasn't seen, nor an increment since it began; and so many of their ids."""
         with self.transaction() as connection:
-            return list(connection.execute(_UNSEEN, {"sweep": sweep}).scalars())
+            row = connection.execute(_COUNT_UNSEEN, {"sweep": sweep, "limit": limit}).one()
+            return row.number, row.ids
 
-    def misses(self) -> dict[str, int]:
-        """How many sweeps in a row have missed a sale, by id."""
+    def note_misses(self, sweep: int, state: SalesState, *, counts: bool) -> int:  # noqa: ARG002
+        """Note which sales the sweep hasn't seen; a miss adds to the earlier ones where it `counts`."""
         with self.transaction() as connection:
-            rows = connection.execute(sa.select(MISSED.c.sale_id, MISSED.c.misses)).all()
-            return {row.sale_id: row.misses for row in rows}
-
-    def note_misses(self, misses: Mapping[str, int]) -> None:
-        """Replace what is known of missed sales."""
-        with self.transaction() as connection:
+            connection.exec_driver_sql(f"DROP TABLE IF EXISTS {_STAGED_MISSES}")
+            connection.execute(_STAGE_MISSES, {"sweep": sweep, "misses": int(counts)})
             connection.execute(sa.delete(MISSED))
-            if misses:
-                connection.execute(_NOTE_MISSES, {"misses": json.dumps(misses)})
+            connection.exec_driver_sql(f"INSERT INTO {MISSED.name} SELECT * FROM {_STAGED_MISSES}")
+            return int(connection.execute(_COUNT_MISSED).scalar_one())
 
     def delete(self, ids: Iterable[str], state: SalesState) -> SalesState:
         """Delete kept sales; the groups that they leave are pending."""
-        with self.transaction() as connection:
-            row = connection.execute(_DELETE, {"ids": json.dumps(list(ids)), "stores": self._stores(state)}).one()
-            state = _moved(state, _counts(row))
-            self.save_in(connection, state)
-        return state
+        return self._delete("sale_id IN (SELECT json_array_elements_text(CAST(:ids AS json)))", state, list(ids))
+
+    def delete_missed(self, state: SalesState) -> SalesState:
+        """Delete the sales that have been missed twice or more."""
+        return self._delete(f"sale_id IN (SELECT m.sale_id FROM {MISSED.name} m WHERE m.misses > 1)", state)
 
     def delete_outdated(self, state: SalesState) -> SalesState:
         """Delete what is left of earlier generations: another upstream's sales, or ones that are gone."""
+        return self._delete("generation < :generation", state)
+
+    def _delete(self, condition: str, state: SalesState, ids: Sequence[str] = ()) -> SalesState:
+        values = {"ids": json.dumps(ids), "generation": state.generation, "stores": self._stores(state)}
+        statement = sa.text(_DELETE.format(condition=condition))
         with self.transaction() as connection:
-            ids = (
-                connection.execute(
-                    sa.select(TICKET_SALES.c.sale_id).where(TICKET_SALES.c.generation < state.generation)
-                )
-                .scalars()
-                .all()
-            )
-        return self.delete(ids, state) if ids else state
+            used = {name: value for name, value in values.items() if f":{name}" in statement.text}
+            state = _moved(state, _counts(connection.execute(statement, used).one()))
+            self.save_in(connection, state)
+        return state
 
     def events(self) -> tuple[str, ...]:
         """The ids of all events that are listed or sold, in order."""
@@ -348,20 +356,27 @@ _NOTE_SWEPT = sa.text(
     f" (row_number() OVER () - 1) / {_HASHES_A_ROW} AS part FROM (SELECT DISTINCT hashtextextended(sale_id, 0) AS hash"
     f" FROM {_STAGED}) AS hashes) AS parts GROUP BY part"
 )
-_UNSEEN = sa.text(
+_UNSEEN = (
     f"SELECT k.sale_id FROM {TICKET_SALES.name} k WHERE NOT EXISTS (SELECT FROM (SELECT unnest(hashes) AS hash"
-    f" FROM {SWEPT.name} WHERE sweep = :sweep) s WHERE s.hash = hashtextextended(k.sale_id, 0)) ORDER BY k.sale_id"
+    f" FROM {SWEPT.name} WHERE sweep = :sweep) s WHERE s.hash = hashtextextended(k.sale_id, 0))"
 )
-_NOTE_MISSES = sa.text(
-    f"INSERT INTO {MISSED.name} (sale_id, misses) SELECT key, value::integer FROM json_each_text(CAST(:misses AS json))"
+_COUNT_UNSEEN = sa.text(
+    f"WITH unseen AS MATERIALIZED ({_UNSEEN}) SELECT (SELECT count(*) FROM unseen) AS number,"
+    " ARRAY(SELECT sale_id FROM unseen ORDER BY sale_id LIMIT :limit) AS ids"
 )
-_DELETE = sa.text(f"""
+_STAGE_MISSES = sa.text(
+    f"CREATE TEMPORARY TABLE {_STAGED_MISSES} ON COMMIT DROP AS SELECT u.sale_id, coalesce(m.misses, 0) + :misses"
+    f" AS misses FROM ({_UNSEEN}) u LEFT JOIN {MISSED.name} m ON m.sale_id = u.sale_id"
+)
+_COUNT_MISSED = sa.text(f"SELECT count(*) FROM {MISSED.name} WHERE misses > 1")
+_DELETE = f"""
 WITH gone AS (
-  DELETE FROM {TICKET_SALES.name} WHERE sale_id IN (SELECT json_array_elements_text(CAST(:ids AS json))) RETURNING *
+  DELETE FROM {TICKET_SALES.name} WHERE {{condition}} RETURNING *
+), forgotten AS (DELETE FROM {MISSED.name} m USING gone WHERE m.sale_id = gone.sale_id
 ), regrouped AS (SELECT DISTINCT event_id, sale_date FROM gone WHERE reason IS NULL
 ), pending AS ({_PENDING_OF.format(groups="regrouped")}
 ), old AS (SELECT {_sums("")} FROM gone)
-SELECT {", ".join(f"-{name} AS {name}" for name in _COUNT_NAMES)} FROM old""")
+SELECT {", ".join(f"-{name} AS {name}" for name in _COUNT_NAMES)} FROM old"""
 _KEEP_EVENTS = sa.text(f"""
 WITH compared AS (
   SELECT coalesce(s.event_id, e.event_id) AS event_id, coalesce(s.event_name, e.event_name) AS event_name,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import chain, islice
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from msgspec.structs import replace
 
@@ -35,30 +35,69 @@ _PAUSES = (2.0, 10.0, 30.0)
 _INCREMENT_SHARE = 0.5
 _PUBLISH_SHARE = 0.25
 """What is kept of a run's time for publishing."""
-_SLICE_SECONDS = 30.0
-_SLICE_SALES = 50_000
 _TRIFLE = 10
 
 
+@dataclass(frozen=True)
+class SliceBounds:
+    """What is read is committed after so many sales or seconds, or a tenth of the run's time if that is less.
+
+    A run commits about `a_run` slices at most, where each costs something; None: as many as it has time for.
+    """
+
+    sales: int
+    seconds: float
+    a_run: int | None = None
+
+
+class StagedSales(Protocol):
+    """Sales that were read, and are to be kept with the next commit."""
+
+    def extend(self, sales: Iterable[KeptSale]) -> None:
+        """Take further sales, in the order in which they were read."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+
+
 class SalesStore(Protocol):
-    """Where sales are kept. Each call is a transaction of its own, and raises where the run's lease is lost."""
+    """Where sales are kept. Each call that writes is a transaction, and raises where the run's lease is lost."""
+
+    name: str
+    bounds: SliceBounds
+
+    def __enter__(self) -> Self:
+        """Used as a context manager: at its end nothing stays open, and the last state is written."""
+
+    def __exit__(self, *_: object) -> None:
+        """See there."""
 
     def open(self, fingerprint: str) -> SalesState:
         """The state; of a new generation where the fingerprint isn't the one that was kept."""
 
     def save(self, state: SalesState) -> None:
-        """Write the state by itself."""
+        """Write the state, at the latest with the next call that writes or at the end."""
+
+    def stage(self) -> Any:
+        """Empty StagedSales of the store's own kind."""
 
     def ingest(
         self,
-        sales: Sequence[KeptSale],
+        sales: Any,
         state: SalesState,
         advance: Callable[[SalesState], SalesState],
         *,
         asked_at: datetime,
         lookback: float,
-    ) -> tuple[SalesState, Any]:
-        """Keep what was read, and the state as `advance` moves it on."""
+        is_swept: bool = False,
+    ) -> tuple[SalesState, Ingested]:
+        """Keep what was read, and the state as `advance` moves it on: both or neither.
+
+        `is_swept` sales are a sweep's: a store may put them aside until `apply_sweep`.
+        """
+
+    def apply_sweep(self, state: SalesState, lookback: float) -> tuple[SalesState, Ingested]:
+        """Keep what the sweep that has come to its end has brought, where `ingest` has put it aside."""
 
     def keep_events(self, names: Names, state: SalesState) -> None:
         """Keep which events are listed, with their names."""
@@ -66,23 +105,34 @@ class SalesStore(Protocol):
     def begin_sweep(self, state: SalesState) -> SalesState:
         """Write that a sweep begins, and forget what the one before it has seen."""
 
-    def unseen(self, sweep: int) -> list[str]:
-        """The ids of the kept sales that a sweep hasn't seen, nor an increment since it began."""
+    def unseen(self, sweep: int, limit: int) -> tuple[int, list[str]]:
+        """How many kept sales a sweep hasn't seen, nor an increment since it began; and so many of their ids."""
 
-    def misses(self) -> dict[str, int]:
-        """How many sweeps in a row have missed a sale, by id."""
+    def note_misses(self, sweep: int, state: SalesState, *, counts: bool) -> int:
+        """Note which sales the sweep hasn't seen, in place of those that were noted before.
 
-    def note_misses(self, misses: dict[str, int]) -> None:
-        """Replace what is known of missed sales."""
+        A miss adds to the earlier ones where it `counts`. Returns how many sales have been missed twice or more.
+        """
 
     def delete(self, ids: Sequence[str], state: SalesState) -> SalesState:
         """Delete kept sales; the groups that they leave are pending."""
+
+    def delete_missed(self, state: SalesState) -> SalesState:
+        """Delete the sales that have been missed twice or more."""
 
     def delete_outdated(self, state: SalesState) -> SalesState:
         """Delete what is left of earlier generations."""
 
     def recount(self) -> Counts:
         """The counts, counted anew."""
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """What an ingest did: sales that are new, and sales that differ from what was kept."""
+
+    inserted: int = 0
+    updated: int = 0
 
 
 class SalesRun:
@@ -123,6 +173,8 @@ class SalesRun:
         self._living: str | None = None
         """A sale that was just read."""
         self._is_honoured = False
+        self._slices = 0
+        """How many this run has committed."""
 
     def read(self, names: Names) -> tuple[SalesState, bool]:
         """Read what there is time for. Returns the state, and whether it may be published.
@@ -291,7 +343,7 @@ class SalesRun:
             slice_.add(batch.sales, partial(replace, increment=Increment(since, as_of, batch.bookmark)))
             self._show(progress_of(reading.tally, "increment"))
             # Of a page that is read again alone, no increment would ever come to its end.
-            if self._left(share) <= 0 and reading.tally.pages > (0 if start is None else start.request.ordinal):
+            if self._is_up(share) and reading.tally.pages > (0 if start is None else start.request.ordinal):
                 return slice_.commit(), None
         if begun is None:
             changes.check_recent(state.recent, came, since)
@@ -355,7 +407,10 @@ class SalesRun:
             log_warning("ETL sweep begun anew", error=str(error))
             state = self._begin_sweep(state)
         sweep = state.sweep
-        if sweep is None or not sweep.has_ended or self._left(_PUBLISH_SHARE) <= 0:
+        if sweep is None or not sweep.has_ended:
+            return state, None
+        state = self._apply_sweep(state, sweep)
+        if self._left(_PUBLISH_SHARE) <= 0:
             return state, None
         if self._filter is None:
             return self._read_ends(state, sweep)
@@ -368,7 +423,7 @@ class SalesRun:
 
     def _sweep_on(self, state: SalesState, sweep: Sweep) -> SalesState:
         reading = self._pages.reading()
-        slice_ = _Slice(self, state)
+        slice_ = _Slice(self, state, is_swept=True)
         first_as_of: datetime | None = None
         has_ended, before = True, sweep.read
         for batch in () if sweep.has_ended else self._pages.read(reading, start=sweep.bookmark):
@@ -378,7 +433,7 @@ class SalesRun:
             self._judge(reading.tally)
             slice_.add(batch.sales, _Advance(sweep, first_as_of))
             self._show(progress_of(reading.tally, "sweep", before))
-            if self._left(_PUBLISH_SHARE) <= 0 and self.report.sweep_pages > 1:
+            if self._is_up(_PUBLISH_SHARE) and self.report.sweep_pages > 1:
                 has_ended = False
                 slice_.commit()  # before what is under way is waited for
                 break
@@ -394,8 +449,23 @@ class SalesRun:
             inserted=slice_.inserted,
             updated=slice_.updated,
         )
+        self._note_found(state, slice_)
+        return state
+
+    def _note_found(self, state: SalesState, ingested: Ingested | _Slice) -> None:
+        """What a sweep brings that no increment has brought; of the first sweep that is everything."""
         if state.swept_at is not None:
-            self.report.found = {"missing": slice_.inserted, "changed": slice_.updated}
+            found = self.report.found
+            found["missing"] = found.get("missing", 0) + ingested.inserted
+            found["changed"] = found.get("changed", 0) + ingested.updated
+
+    def _apply_sweep(self, state: SalesState, sweep: Sweep) -> SalesState:
+        """Keep what the sweep has brought, once it has come to its end."""
+        if sweep.is_applied:
+            return state
+        state = replace(state, sweep=replace(sweep, is_applied=True))
+        state, ingested = self._store.apply_sweep(state, self._settings.etl_lookback_seconds)
+        self._note_found(state, ingested)
         return state
 
     def _advanced(self, sweep: Sweep, batch: SaleBatch, tally: Tally) -> Sweep:
@@ -411,7 +481,7 @@ class SalesRun:
 
     def _end_sweep(self, state: SalesState, sweep: Sweep, totals: Totals) -> tuple[SalesState, Proof]:
         """Find out what is gone, and count. What has come while the sweep read has been read since."""
-        state = self._store.delete_outdated(state)
+        state = self._store.delete_outdated(self._apply_sweep(state, sweep))
         state, deleted = self._settle_missed(state, sweep, totals)
         state = replace(state, counts=self._store.recount())  # what somebody has changed there by hand counts too
         proof = self._prove(state, totals)
@@ -443,22 +513,27 @@ class SalesRun:
     def _read_ends(self, state: SalesState, sweep: Sweep) -> tuple[SalesState, Totals | None]:
         """Where no filter tells what has changed: both ends of the list again, where arrivals stand.
 
-        From the first page on until one brings nothing new or different, and from the sweep's last page to the end.
+        From the first page on until as many pages again bring nothing new or different, at first one, and from the
+        sweep's last page to the end.
         """
         before = self._total()
         last = sweep.bookmark
         reading = self._pages.reading()
         after: int | None = None
-        for number, batch in enumerate(self._pages.read(reading)):
-            if number == 0:
+        slice_ = _Slice(self, state)
+        for number, batch in enumerate(self._pages.read(reading), start=1):
+            if number == 1:
                 after = self._total()
-            slice_ = _Slice(self, state)
             slice_.add(batch.sales)
+            if number & (number - 1):  # a commit may cost seconds: after 1, 2, 4, 8 pages
+                continue
+            known = slice_.inserted + slice_.updated
             state = slice_.commit()
-            if not slice_.inserted + slice_.updated:
+            if slice_.inserted + slice_.updated == known:
                 break
-            if self._left(_PUBLISH_SHARE / 2) <= 0:
+            if self._is_up(_PUBLISH_SHARE / 2):
                 return state, None
+        state = slice_.commit()
         if last is not None and not last.request.is_first:
             slice_ = _Slice(self, state)
             for batch in self._pages.read(self._pages.reading(), start=last):
@@ -472,12 +547,13 @@ class SalesRun:
         A sale that a sweep missed may have been skipped while others moved. So each is asked for by itself; where that
         can't be, it has to be missed by two sweeps in a row that saw as much as was declared.
         """
-        missed = self._store.unseen(sweep.number)
-        misses = self._store.misses()
-        gone: list[str] = []
+        store = self._store
+        number, ids = store.unseen(sweep.number, MAX_LOOKUPS)
         found: list[ReadSale] = []
-        if missed and self._can_look_up():
-            for sale_id in missed[:MAX_LOOKUPS]:
+        delete = store.delete_missed
+        if number and self._can_look_up():
+            gone: list[str] = []
+            for sale_id in ids:
                 if self._left(_PUBLISH_SHARE / 2) <= 0:
                     break  # the next sweep asks for the others
                 lookup = self._pages.find(sale_id)
@@ -485,32 +561,30 @@ class SalesRun:
                     gone.append(sale_id)
                 elif lookup.sale is not None:
                     found.append(lookup.sale)
+            going, delete = len(gone), partial(store.delete, gone)
         else:
-            has_seen_all = sweep.total is None or state.counts.kept - len(missed) >= sweep.total
-            misses = {sale_id: misses.get(sale_id, 0) + has_seen_all for sale_id in missed}
-            gone = [sale_id for sale_id, times in misses.items() if times > 1]
+            has_seen_all = sweep.total is None or state.counts.kept - number >= sweep.total
+            going = store.note_misses(sweep.number, state, counts=has_seen_all)
             low = min((total for total in totals if total is not None), default=0)
-            if state.counts.kept - len(gone) < low:
-                gone = []
-            misses = {sale_id: times for sale_id, times in misses.items() if times and sale_id not in set(gone)}
-            self._store.note_misses(misses)
+            if state.counts.kept - going < low:
+                going = 0
         ratio = self._settings.etl_max_shrink_ratio
-        if len(gone) > max(_TRIFLE, ratio * state.counts.kept) and not self._force:
+        if going > max(_TRIFLE, ratio * state.counts.kept) and not self._force:
             log_warning(
                 "ETL deletions held back",
-                count=len(gone),
-                error=f"{len(gone)} of {state.counts.kept} kept sales are gone upstream, more than "
+                count=going,
+                error=f"{going} of {state.counts.kept} kept sales are gone upstream, more than "
                 f"ETL_MAX_SHRINK_RATIO={ratio:g} allows. If that is right, run once with force=true and sweep=true.",
             )
-            gone = []
+            going = 0
         if found:
             slice_ = _Slice(self, state)
             slice_.add(found)
             state = slice_.commit()
-        if gone:
-            state = self._store.delete(gone, state)
-        self.report.missed = len(missed) - len(gone) - len(found)
-        return state, len(gone)
+        if going:
+            state = delete(state)
+        self.report.missed = number - going - len(found)
+        return state, going
 
     def _can_look_up(self) -> bool:
         """Whether the upstream answers a sale that was just read when it is asked for by its id."""
@@ -521,6 +595,11 @@ class SalesRun:
     def _left(self, share: float) -> float:
         """Seconds left until so large a share of the run's time is all that remains."""
         return self._deadline.left() - share * self._deadline.seconds
+
+    def _is_up(self, share: float) -> bool:
+        """Whether a reading is to stop: only so large a share of the run's time, or of its slices, remains."""
+        most = self._store.bounds.a_run
+        return self._left(share) <= 0 or (most is not None and self._slices >= (1 - share) * most)
 
     def _add(self, tally: Tally) -> None:
         """Count a reading into the run's."""
@@ -552,42 +631,46 @@ class _Advance:
 class _Slice:
     """Gathers what is read, and commits it together with the place to go on from, before it becomes too much."""
 
-    def __init__(self, run: SalesRun, state: SalesState) -> None:
+    def __init__(self, run: SalesRun, state: SalesState, *, is_swept: bool = False) -> None:
         self.inserted = self.updated = 0
         self._run = run
         self._state = state
-        self._rows: list[KeptSale] = []
+        self._is_swept = is_swept
+        self._staged: StagedSales = run._store.stage()
         self._copies = Copies()
         self._advance: Callable[[SalesState], SalesState] = lambda state: state
         self._asked_at = run._now()
-        self._seconds = min(_SLICE_SECONDS, run._deadline.seconds / 10)
+        self._sales = run._store.bounds.sales
+        self._seconds = min(run._store.bounds.seconds, run._deadline.seconds / 10)
 
     def add(self, sales: list[ReadSale], advance: Callable[[SalesState], SalesState] | None = None) -> None:
         """Take sales, and what to write of the state with them."""
         run = self._run
-        if not self._rows:
+        if not self._staged:
             self._asked_at = run._now()
-        self._rows += kept_sales(sales, self._copies)
+        self._staged.extend(kept_sales(sales, self._copies))
         recent = most_recent(self._state.recent, sales, run._now())
         self._state = replace(self._state, recent=recent)
         if advance is not None:
             self._advance = advance
         living = next((sale.sale_id for sale in reversed(sales) if sale.sale_id is not None), None)
         run._living = living or run._living
-        if len(self._rows) >= _SLICE_SALES or (run._now() - self._asked_at).total_seconds() >= self._seconds:
+        if len(self._staged) >= self._sales or (run._now() - self._asked_at).total_seconds() >= self._seconds:
             self.commit()
 
     def commit(self, advance: Callable[[SalesState], SalesState] | None = None) -> SalesState:
         """Write what has been gathered; `advance` has the last word on the state."""
         run, last = self._run, self._advance
+        run._slices += bool(self._staged)
         self._state, ingested = run._store.ingest(
-            self._rows,
+            self._staged,
             self._state,
             last if advance is None else lambda state: advance(last(state)),
             asked_at=self._asked_at,
             lookback=run._settings.etl_lookback_seconds,
+            is_swept=self._is_swept,
         )
-        self._rows = []
+        self._staged = run._store.stage()
         self.inserted += ingested.inserted
         self.updated += ingested.updated
         return self._state

@@ -30,7 +30,7 @@ class Sweep(msgspec.Struct, frozen=True):
     """A sweep under way. `bookmark` is None before its first page; `total` is what that declared.
 
     `read` counts the records that it has brought so far, those that came twice too. `has_ended`: it has come to the
-    list's end, and an increment has to follow.
+    list's end, and an increment has to follow. `is_applied`: all that it has brought is among the kept sales.
     """
 
     number: int
@@ -40,6 +40,7 @@ class Sweep(msgspec.Struct, frozen=True):
     pages: int = 0
     read: int = 0
     has_ended: bool = False
+    is_applied: bool = False
 
 
 class Counts(msgspec.Struct, frozen=True):

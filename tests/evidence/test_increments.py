@@ -54,7 +54,8 @@ def without_pending(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def without_deletions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(PostgresSales, "unseen", lambda *_: [])
+    monkeypatch.setattr(PostgresSales, "unseen", lambda *_: (0, []))
+    monkeypatch.setattr(PostgresSales, "note_misses", lambda *_, counts: 0)
 
 
 BROKEN: list[Any] = [
