@@ -18,7 +18,6 @@ import functions_framework
 
 from etl.deadline import Deadline
 from etl.errors import BadRequestError, EtlError, MethodNotAllowedError, NotFoundError, as_etl_error
-from etl.load.postgres.database import engine_for
 from etl.logs import configure_logs, log_error, log_warning, read_trace
 from etl.run.ledger import ledger_of
 from etl.run.metrics import CONTENT_TYPE, format_metrics
@@ -110,7 +109,7 @@ def _sales_status(settings: Settings, deadline: Deadline) -> SalesStatus | None:
         return None
     from etl.sales.status import read_sales_status
 
-    return read_sales_status(engine_for(settings), settings.stores, deadline)
+    return read_sales_status(settings, deadline)
 
 
 def _runs(_: flask.Request) -> flask.Response:

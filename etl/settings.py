@@ -57,9 +57,12 @@ def _combined_problems(given: Mapping[str, str]) -> list[str]:
 def _kept_sales_problems(given: Mapping[str, str]) -> list[str]:
     """What is wrong with them where sales are kept."""
     problems: list[str] = []
-    if given.get("ETL_SALES_STORE", "none").lower() == "none":
+    store = given.get("ETL_SALES_STORE", "none").lower()
+    if store == "none":
         return problems
-    if "DATABASE_URL" not in given and "INSTANCE_CONNECTION_NAME" not in given:
+    if store == "bigquery" and given.get("BQ_ENABLED", "").lower() not in TRUE:
+        problems.append("ETL_SALES_STORE=bigquery needs BigQuery: write BQ_ENABLED=true and BQ_PROJECT_ID")
+    if store == "postgres" and "DATABASE_URL" not in given and "INSTANCE_CONNECTION_NAME" not in given:
         problems.append(
             "ETL_SALES_STORE=postgres needs PostgreSQL: write DATABASE_URL, or INSTANCE_CONNECTION_NAME with DB_USER "
             "and DB_NAME"
@@ -312,9 +315,15 @@ class Settings:
         "stream",
         default="merge",
     )
+    bq_table_ticket_sales: str = _setting(
+        _bq_name, "table name, if BigQuery keeps the sales", "kept_sales", default="etl_ticket_sales"
+    )
+    bq_partition_by: str = _setting(
+        _choice("day", "month"), "partitions of tables that a run makes: `day` or `month`", "month", default="day"
+    )
     etl_sales_store: str = _setting(
-        _choice("none", "postgres"),
-        "where [sales are kept](docs/increments.md): `none` or `postgres`",
+        _choice("none", "postgres", "bigquery"),
+        "where [sales are kept](docs/increments.md): `none`, `postgres`, `bigquery`",
         "postgres",
         default="none",
     )

@@ -13,12 +13,12 @@ from urllib.parse import quote
 import msgspec
 
 from etl.errors import IncompleteExtractError
-from etl.extract.change_times import ChangeTimes
 from etl.extract.client import TICKET_SALES, Api, FetchedPage, NoSuchPageError, NoSuchParameterError
 from etl.extract.items import Batch, ItemDecoder
 from etl.extract.next_page import PageRequest
 from etl.extract.pages import Bookmark, PageStream
 from etl.extract.reading import Reading
+from etl.extract.record_times import CHANGE_KEYS, CREATION_KEYS, RecordTimes
 from etl.records.fields import Rejected, SaleItem, TicketSaleRecord, first_of
 from etl.records.reader import sale_reader
 
@@ -32,6 +32,7 @@ class ReadSale(NamedTuple):
     record: TicketSaleRecord | Rejected
     changed_at: datetime | None
     text: str | None
+    created_at: datetime | None = None
 
     @property
     def sale_id(self) -> str | None:
@@ -86,17 +87,27 @@ def _unwrapped(batch: Batch[SaleItem]) -> Batch[SaleItem]:
 class SalePages:
     """Reads ticket sales. `today` is the day of a sale without a readable date, in `zone`.
 
-    `change_key` is where a sale's time of change stands, None to look for the usual names.
+    `change_key` is where a sale's time of change stands, None to look for the usual names. `reads_creation` is whether
+    the time of creation is read, too.
     """
 
     def __init__(
-        self, api: Api, today: date, zone: tzinfo, max_pages: int, *, change_key: str | None = None, force: bool = False
+        self,
+        api: Api,
+        today: date,
+        zone: tzinfo,
+        max_pages: int,
+        *,
+        change_key: str | None = None,
+        reads_creation: bool = False,
+        force: bool = False,
     ) -> None:
         self._api = api
         self._max_pages = max_pages
         self._force = force
         self._read_sale = sale_reader(today, zone)
-        self._times = ChangeTimes(change_key)
+        self._changes = RecordTimes(CHANGE_KEYS if change_key is None else (change_key,))
+        self._creations = RecordTimes(CREATION_KEYS) if reads_creation else None
 
     def reading(self) -> Reading[SaleItem]:
         """What counts one reading, to be given to `read`."""
@@ -128,11 +139,13 @@ class SalePages:
         self, batch: Batch[SaleItem], reading: Reading[SaleItem], *, skip_unnamed: bool = False
     ) -> list[ReadSale]:
         records, is_new = reading.take_all(batch)
-        sales = list(map(ReadSale, records, self._times.read(batch), [None] * len(records)))
+        nothing: list[Any] = [None] * len(records)
+        created = nothing if self._creations is None else self._creations.read(batch)
+        sales = list(map(ReadSale, records, self._changes.read(batch), nothing, created))
         if None in map(attrgetter("sale_id"), sales):
             flags = is_new or [True] * len(sales)
             sales = [
-                sale if sale.sale_id is not None else ReadSale(sale.record, sale.changed_at, text)
+                sale if sale.sale_id is not None else sale._replace(text=text)
                 for sale, text, new in zip(sales, batch.texts(), flags, strict=True)
                 # Of a page that comes again nobody can tell those without an id apart.
                 if sale.sale_id is not None or (new and not skip_unnamed)

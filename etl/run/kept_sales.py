@@ -1,4 +1,4 @@
-"""A run with kept sales: read what there is time for, let the guards speak, publish what is pending in each store."""
+"""A run with kept sales: let the guards speak, and publish what is pending in each store."""
 
 from __future__ import annotations
 
@@ -7,18 +7,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 import sqlalchemy as sa
-from msgspec.structs import replace
 
 from etl.extract.tally import Tally
 from etl.load.store import LoadResult
-from etl.sales.postgres import PostgresSales
-from etl.sales.publication import mark_published, pending_summary, publish_postgres
+from etl.sales.run import NoteRows, SalesStore
 from etl.sales.state import SalesState
-from etl.transform.fold import Days, Summary
-
-OWN_STORE = "postgres"
+from etl.transform.fold import Days
 
 
 @dataclass(frozen=True)
@@ -30,12 +27,12 @@ class KeptTotals:
     groups: Callable[[], Iterator[tuple[str, Days]]]
 
 
-def kept_totals(state: SalesState, store: PostgresSales) -> KeptTotals:
+def kept_totals(state: SalesState, store: SalesStore) -> KeptTotals:
     """The sums; by event and day only where a guard asks for them."""
     return KeptTotals(state.counts.tickets, state.counts.revenue, store.groups)
 
 
-def kept_tally(state: SalesState, store: PostgresSales, read: Tally, max_ratio: float) -> Tally:
+def kept_tally(state: SalesState, store: SalesStore, read: Tally, max_ratio: float) -> Tally:
     """The kept sales as if all of them had been read now: twelve records of an increment prove no ratio."""
     counts = state.counts
     tally = Tally(read.dataset, read=counts.kept, accepted=counts.kept - counts.rejected)
@@ -46,47 +43,24 @@ def kept_tally(state: SalesState, store: PostgresSales, read: Tally, max_ratio: 
 
 
 class Publication:
-    """Brings each store to what the kept sales say. `seal` writes the run's row, last in PostgreSQL's transaction."""
+    """Brings each store to what the kept sales say, the sales' own store first."""
 
-    def __init__(
-        self,
-        store: PostgresSales,
-        state: SalesState,
-        now: datetime,
-        seal: Callable[[sa.Connection], None],
-        *,
-        dry_run: bool,
-    ) -> None:
-        self.state = state
+    def __init__(self, store: SalesStore, state: SalesState, now: datetime) -> None:
         self._store = store
+        self._state = state
         self._now = now
-        self._seal = seal
-        self._dry_run = dry_run
 
-    def publish_own(self) -> LoadResult:
-        """PostgreSQL, where the sales are: sums and state in one transaction."""
-        with self._store.transaction() as connection:
-            everything = not self.state.holds(OWN_STORE)
-            result = publish_postgres(connection, self._now, everything=everything, dry_run=self._dry_run)
-            state = self._published(OWN_STORE)
-            self._store.save_in(connection, state)
-            self._seal(connection)
-        self.state = state
+    def publish_own(self, note: NoteRows, seal: Callable[[sa.Connection], None]) -> LoadResult:
+        """The store where the sales are. `note` and `seal` are told of it as SalesStore says."""
+        self._state, result = self._store.publish(self._state, self._now, note, seal)
         return result
 
-    def publish_other(self, name: str, load: Callable[[Summary], LoadResult]) -> LoadResult:
-        """Another store: its events of which something is pending, whole. Nothing is asked of it where nothing is."""
-        with self._store.transaction() as connection:
-            summary = pending_summary(connection, name, self._now, everything=not self.state.holds(name))
-        result = load(summary) if summary.events or not self.state.holds(name) else LoadResult(name)
+    def publish_other(self, name: str, load: Callable[[Any], LoadResult]) -> LoadResult:
+        """Another store. Nothing is asked of it where nothing is pending."""
+        pending = self._store.pending(name, self._state, self._now)
+        if pending is None:
+            return LoadResult(name)
+        result = load(pending)
         if result.status == "success":
-            with self._store.transaction() as connection:
-                mark_published(connection, name)
-                state = self._published(name)
-                self._store.save_in(connection, state)
-            self.state = state
+            self._state = self._store.mark_published(name, self._state, self._now)
         return result
-
-    def _published(self, name: str) -> SalesState:
-        published = {**self.state.published, name: self.state.generation}
-        return replace(self.state, published=published, published_at=self._now)

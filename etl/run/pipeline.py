@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
 
@@ -47,7 +47,8 @@ from etl.settings import Settings, read_token
 from etl.transform.fold import Summary, fold_events, fold_sales, summarise
 
 if TYPE_CHECKING:
-    from etl.sales.postgres import PostgresSales
+    from etl.sales.pending import Pending
+    from etl.sales.run import SalesStore
     from etl.sales.state import SalesState
 
 T = TypeVar("T")
@@ -185,15 +186,12 @@ class _Runner:
     def _keep(self) -> None:
         """The same with kept sales: read what there is time for, and publish what is pending."""
         from etl.extract.sale_pages import SalePages
-        from etl.sales.postgres import PostgresSales
         from etl.sales.run import SalesRun
 
-        settings, options, engine = self._settings, self._options, self._engine
-        if engine is None:
-            raise ConfigurationError("ETL_SALES_STORE=postgres needs PostgreSQL: write DATABASE_URL")
+        settings, options = self._settings, self._options
         api = self._open_api()
         extraction = self._open_extraction(api)
-        store = PostgresSales(engine, self._deadline, self._ledger.hold, dry_run=options.dry_run)
+        store = self._open_sales_store()
         found_before = self._found_before()
 
         def judge(tally: Tally) -> None:
@@ -212,6 +210,7 @@ class _Runner:
                 zone,
                 settings.nest_api_max_pages,
                 change_key=settings.nest_api_changed_field,
+                reads_creation=store.needs_creation,
                 force=options.force,
             ),
             self._deadline,
@@ -245,14 +244,33 @@ class _Runner:
         else:
             self.report.status = "success" if is_fit else "reading"
 
-    def _guard_kept(self, state: SalesState, store: PostgresSales) -> None:
+    def _open_sales_store(self) -> SalesStore:
+        if self._settings.etl_sales_store == "bigquery":
+            from etl.sales.bigquery.store import BigQuerySales
+
+            return BigQuerySales(
+                self._settings,
+                self._deadline,
+                self._run.run_id,
+                lambda: self._ledger.renew(self._deadline),
+                dry_run=self._options.dry_run,
+            )
+        from etl.sales.postgres.store import PostgresSales
+
+        if self._engine is None:
+            raise ConfigurationError("ETL_SALES_STORE=postgres needs PostgreSQL: write DATABASE_URL")
+        return PostgresSales(self._engine, self._deadline, self._ledger.hold, dry_run=self._options.dry_run)
+
+    def _guard_kept(self, state: SalesState, store: SalesStore) -> None:
         """Judge all kept sales against what the stores hold."""
         from etl.run.kept_sales import kept_tally, kept_totals
 
         settings, tallies = self._settings, self._tallies
         sales = kept_tally(state, store, tallies["ticket_sales"], settings.etl_max_reject_ratio)
         self._let_speak(partial(check_rejects, sales, settings.etl_max_reject_ratio))
-        held = self._stores.ask(self._questions(store.events()))
+        scope = store.events()
+        own = {store.name: partial(store.stored_tickets, scope)}
+        held = self._stores.ask({**self._questions(scope), **own})
         judged = {"events": tallies["events"], "ticket_sales": sales}
         self._let_speak(
             lambda: check_shrink(
@@ -264,20 +282,21 @@ class _Runner:
             )
         )
 
-    def _publish(self, state: SalesState, store: PostgresSales) -> None:
+    def _publish(self, state: SalesState, store: SalesStore) -> None:
         """Bring each store to what the kept sales say, the sales' own first."""
-        from etl.run.kept_sales import OWN_STORE, Publication
+        from etl.run.kept_sales import Publication
 
-        def seal(connection: sa.Connection) -> None:
-            self.report.event_summary_count, self.report.daily_sales_count = store.published_rows(connection)
-            self._note_counts()
-            if not self._options.dry_run:
-                self._ledger.seal(connection, replace(self._run, postgres_status="success"))
-
-        publication = Publication(store, state, self._run.started_at, seal, dry_run=self._options.dry_run)
-        loads: dict[str, Callable[[], LoadResult]] = {OWN_STORE: publication.publish_own}
-        if self._settings.uses_bigquery:
-            loads["bigquery"] = lambda: publication.publish_other("bigquery", self._load_bigquery)
+        publication = Publication(store, state, self._run.started_at)
+        loads: dict[str, Callable[[], LoadResult]] = {
+            store.name: lambda: publication.publish_own(self._note_rows, self._seal)
+        }
+        others: dict[str, Callable[[Any], LoadResult]] = {
+            "postgres": self._publish_postgres,
+            "bigquery": self._load_bigquery,
+        }
+        for name in self._settings.stores:
+            if name != store.name:
+                loads[name] = partial(publication.publish_other, name, others[name])
         self._load_stores(loads)
         if self._options.dry_run:
             return
@@ -286,6 +305,27 @@ class _Runner:
             completeness=self.report.completeness.get("ticket_sales"),
             stores={name: result.status for name, result in self.report.stores.items()},
             kept=state.counts.kept,
+        )
+
+    def _note_rows(self, events: int, days: int) -> None:
+        self.report.event_summary_count, self.report.daily_sales_count = events, days
+        self._note_counts()
+
+    def _seal(self, connection: sa.Connection) -> None:
+        if not self._options.dry_run:
+            self._ledger.seal(connection, replace(self._run, postgres_status="success"))
+
+    def _publish_postgres(self, pending: Pending) -> LoadResult:
+        """What the sales' own store hands over, in PostgreSQL."""
+        from etl.sales.postgres.publication import load_pending
+
+        return load_pending(
+            pending,
+            engine_for(self._settings),
+            self._deadline,
+            self._run.started_at,
+            self._seal,
+            dry_run=self._options.dry_run,
         )
 
     def _found_before(self) -> dict[str, dict[str, FieldFound]]:

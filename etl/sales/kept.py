@@ -17,12 +17,17 @@ from etl.transform.tables import amount_text
 NO_ID = "sale_id_missing"
 """Why a sale without an id can't be used: nothing tells what becomes of it later."""
 _HASHED = "no id: "
+COUNTED = ("event_id", "sale_date", "quantity", "amount")
+"""What a sale is counted by, where it counts at all."""
+COMPARED = (*COUNTED, "is_undated", "changed_at", "reason")
+"""What makes a kept sale another one."""
 
 
 class KeptSale(NamedTuple):
     """A row of the kept sales. One that can't be used has its reason, and is in no sum.
 
-    `sale_date` is a day in the run's zone as ISO 8601, `amount` has 9 decimals, and `changed_at` is in UTC.
+    `sale_date` is a day in the run's zone as ISO 8601, `amount` has 9 decimals, and the moments are in UTC.
+    `created_at` isn't kept: it tells that a sale can't have been read before.
     """
 
     sale_id: str
@@ -33,6 +38,7 @@ class KeptSale(NamedTuple):
     is_undated: bool
     changed_at: datetime | None
     reason: str | None
+    created_at: datetime | None = None
 
 
 class Copies:
@@ -54,7 +60,7 @@ def kept_sales(sales: Iterable[ReadSale], copies: Copies) -> Iterator[KeptSale]:
         record, sale_id = sale.record, sale.sale_id
         if isinstance(record, Rejected):
             key = copies.key(sale.text or "") if sale_id is None else _key(sale_id)
-            yield KeptSale(key, None, None, None, None, False, sale.changed_at, record.reason)
+            yield KeptSale(key, None, None, None, None, False, sale.changed_at, record.reason, sale.created_at)
         elif sale_id is None:
             yield KeptSale(copies.key(sale.text or ""), None, None, None, None, False, sale.changed_at, NO_ID)
         elif (key := _key(sale_id)) != sale_id:
@@ -69,6 +75,7 @@ def kept_sales(sales: Iterable[ReadSale], copies: Copies) -> Iterator[KeptSale]:
                 record.date_source != SENT,
                 sale.changed_at,
                 None,
+                sale.created_at,
             )
 
 

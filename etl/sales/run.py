@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -16,6 +16,7 @@ from etl.errors import IncompleteExtractError, UpstreamError
 from etl.extract.client import NoSuchParameterError
 from etl.extract.sale_pages import ReadSale, SaleBatch, SalePages
 from etl.extract.tally import ShowProgress, Tally, progress_of
+from etl.load.store import LoadResult, StoredTickets
 from etl.logs import log_info, log_warning
 from etl.sales.changes import CANARY, ChangeFilter, most_recent, upstream_clock
 from etl.sales.kept import Copies, KeptSale, kept_sales
@@ -23,7 +24,7 @@ from etl.sales.proof import Totals, prove
 from etl.sales.report import SalesReport
 from etl.sales.state import Counts, Increment, Proof, SalesState, Sweep, fingerprint
 from etl.settings import Settings
-from etl.transform.fold import Names
+from etl.transform.fold import Days, Names
 
 MAX_LOOKUPS = 1_000
 """So many sales are asked for by their ids in one run."""
@@ -50,6 +51,10 @@ class SliceBounds:
     a_run: int | None = None
 
 
+NoteRows = Callable[[int, int], None]
+"""Is told how many rows the published tables have: events, and days."""
+
+
 class StagedSales(Protocol):
     """Sales that were read, and are to be kept with the next commit."""
 
@@ -65,11 +70,13 @@ class SalesStore(Protocol):
 
     name: str
     bounds: SliceBounds
+    needs_creation: bool
+    """Whether it wants to know when sales were created."""
 
     def __enter__(self) -> Self:
         """Used as a context manager: at its end nothing stays open, and the last state is written."""
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: Any) -> None:
         """See there."""
 
     def open(self, fingerprint: str) -> SalesState:
@@ -99,8 +106,8 @@ class SalesStore(Protocol):
     def apply_sweep(self, state: SalesState, lookback: float) -> tuple[SalesState, Ingested]:
         """Keep what the sweep that has come to its end has brought, where `ingest` has put it aside."""
 
-    def keep_events(self, names: Names, state: SalesState) -> None:
-        """Keep which events are listed, with their names."""
+    def keep_events(self, names: Names, state: SalesState) -> SalesState:
+        """Keep which events are listed, with their names; one without a name keeps the name that it had."""
 
     def begin_sweep(self, state: SalesState) -> SalesState:
         """Write that a sweep begins, and forget what the one before it has seen."""
@@ -125,6 +132,27 @@ class SalesStore(Protocol):
 
     def recount(self) -> Counts:
         """The counts, counted anew."""
+
+    def events(self) -> tuple[str, ...]:
+        """The ids of all events that are listed or sold, in order."""
+
+    def stored_tickets(self, scope: tuple[str, ...], deadline: Deadline) -> StoredTickets:
+        """What the store has published of the events in scope, which are all of them."""
+
+    def groups(self) -> Iterator[tuple[str, Days]]:
+        """Each event's days."""
+
+    def reasons(self) -> dict[str, int]:
+        """How many kept sales can't be used, by reason."""
+
+    def publish(self, state: SalesState, now: datetime, note: NoteRows, seal: Any) -> tuple[SalesState, LoadResult]:
+        """Publish what is pending in the store itself. `seal` adds to the transaction where that is PostgreSQL's."""
+
+    def pending(self, store: str, state: SalesState, now: datetime) -> Any:
+        """What another store is to be brought to, in the form that its load takes; None: nothing is pending there."""
+
+    def mark_published(self, store: str, state: SalesState, now: datetime) -> SalesState:
+        """Forget what was pending in a store that has it now. Returns the state with it."""
 
 
 @dataclass(frozen=True)
@@ -184,7 +212,7 @@ class SalesRun:
         """
         store = self._store
         state = store.open(fingerprint(self._settings))
-        store.keep_events(names, state)
+        state = store.keep_events(names, state)
         proof: Proof | None = None
         totals: Totals | None = None
         if self._filter is not None and state.watermark is not None:

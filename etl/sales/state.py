@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Mapping
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 
 import msgspec
@@ -13,6 +14,9 @@ from etl.settings import Settings
 
 _READING = 1
 """Raised with each change of how a record is read: then all of them are read again."""
+
+
+MAX_FRESH_DAYS = 400
 
 
 class Increment(msgspec.Struct, frozen=True):
@@ -81,6 +85,10 @@ class SalesState(msgspec.Struct, frozen=True):
     ended, None before the first one has. `unsettled` counts the sweeps in a row after which the counts didn't fit.
     `recent` are the last changes that were read: an increment that brings none of them isn't one. `published` is, by
     store, the generation that it holds; a store of another one has everything pending.
+
+    BigQuery looks for nothing by an index, and so remembers days: `pending_days` are those on which something is
+    pending, by store (None: of an event as a whole); `fresh_days` those on which sales are kept that were created from
+    `fresh_since` on, with the newest such creation.
     """
 
     fingerprint: str
@@ -96,10 +104,58 @@ class SalesState(msgspec.Struct, frozen=True):
     recent: tuple[tuple[str, datetime], ...] = ()
     published: dict[str, int] = {}
     published_at: datetime | None = None
+    pending_days: dict[str, tuple[date | None, ...]] = {}
+    fresh_days: dict[date, datetime] = {}
+    fresh_since: datetime | None = None
+
+    def next_generation(self, fingerprint: str) -> SalesState:
+        """The state of a new generation: all of it is read anew, and what is kept remains until then."""
+        return SalesState(
+            fingerprint,
+            self.generation + 1,
+            self.counts,
+            sweeps=self.sweeps,
+            published=self.published,
+            pending_days=self.pending_days,
+            fresh_days=self.fresh_days,
+            fresh_since=self.fresh_since,
+        )
+
+    @property
+    def marked_stores(self) -> list[str]:
+        """The stores for which it is noted what is pending; in the others everything is."""
+        return [store for store in self.published if self.holds(store)]
+
+    def with_pending(self, days: Iterable[date | None]) -> SalesState:
+        """The state once something is pending on further days in the marked stores; None: of an event as a whole."""
+        more = {
+            store: tuple(sorted({*self.pending_days.get(store, ()), *days}, key=lambda day: day or date.min))
+            for store in self.marked_stores
+        }
+        return msgspec.structs.replace(self, pending_days={**self.pending_days, **more})
+
+    def with_fresh(self, days: Mapping[date, datetime], since: datetime) -> SalesState:
+        """The state once sales created from `since` on have been put on further days."""
+        newest = dict(self.fresh_days)
+        for day, created_at in days.items():
+            newest[day] = max(created_at, newest.get(day, created_at))
+        kept = {day: created_at for day, created_at in newest.items() if created_at >= since}
+        if len(kept) > MAX_FRESH_DAYS:
+            since, kept = max(kept.values()) + timedelta(microseconds=1), {}
+        return msgspec.structs.replace(self, fresh_days=kept, fresh_since=since)
 
     def holds(self, store: str) -> bool:
         """Whether a store holds this generation, so that only what is pending needs to be published."""
         return self.published.get(store) == self.generation
+
+    def published_in(self, store: str, now: datetime) -> SalesState:
+        """The state once a store has been brought to this generation."""
+        return msgspec.structs.replace(
+            self,
+            published={**self.published, store: self.generation},
+            published_at=now,
+            pending_days={name: days for name, days in self.pending_days.items() if name != store},
+        )
 
     def is_sweep_due(self, now: datetime, hours: float) -> bool:
         """Whether it is time for the next sweep; one that was needed for a deletion comes in a quarter of the time."""

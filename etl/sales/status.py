@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
-import sqlalchemy as sa
+from datetime import date
+from uuid import uuid4
 
 from etl.deadline import Deadline
-from etl.load.postgres.database import transaction
-from etl.sales.postgres import read_state
 from etl.sales.state import SalesState
-from etl.sales.tables import PENDING, STATE
+from etl.settings import Settings
+
+Groups = Sequence[tuple[str, date | None]]
+"""Events' days, or events as a whole."""
 
 
 @dataclass(frozen=True)
@@ -22,17 +23,35 @@ class SalesStatus:
     pending: dict[str, int | None]
 
 
-def read_sales_status(engine: sa.Engine, stores: Iterable[str], deadline: Deadline) -> SalesStatus | None:
-    """The status for these stores; None where no sale has been kept yet. Raises as `transaction` does."""
-    with transaction(engine, deadline) as connection:
-        return status_in(connection, stores) if sa.inspect(connection).has_table(STATE.name) else None
+def sales_status(settings: Settings, state: SalesState, pending: Mapping[str, int]) -> SalesStatus:
+    """The status of the stores in the settings, from what is counted as pending in them."""
+    counted = {store: pending.get(store, 0) if state.holds(store) else None for store in settings.stores}
+    return SalesStatus(state, counted)
 
 
-def status_in(connection: sa.Connection, stores: Iterable[str]) -> SalesStatus | None:
-    """The same within a transaction of the caller's, where the tables are there."""
-    state = read_state(connection)
-    if state is None:
+def read_sales_status(settings: Settings, deadline: Deadline) -> SalesStatus | None:
+    """The status; None where no sale has been kept yet. Raises StoreUnavailableError where the store refuses."""
+    if settings.etl_sales_store == "none":
         return None
-    counted = sa.select(PENDING.c.store, sa.func.count().label("groups")).group_by(PENDING.c.store)
-    pending = {row.store: row.groups for row in connection.execute(counted)}
-    return SalesStatus(state, {store: pending.get(store, 0) if state.holds(store) else None for store in stores})
+    if settings.etl_sales_store == "bigquery":
+        from etl.sales.bigquery.store import read_status
+
+        return read_status(settings, deadline)
+    from etl.load.postgres.database import engine_for, transaction
+    from etl.sales.postgres.store import status_in
+
+    with transaction(engine_for(settings), deadline) as connection:
+        return status_in(connection, settings)
+
+
+def mark_pending(settings: Settings, groups: Groups, deadline: Deadline) -> None:
+    """Note that no store may hold these events' days (None: their totals), so that the next run publishes them."""
+    if settings.etl_sales_store == "bigquery":
+        from etl.sales.bigquery.store import BigQuerySales
+
+        BigQuerySales(settings, deadline, f"heal-{uuid4().hex[:8]}").mark_pending(groups)
+        return
+    from etl.load.postgres.database import engine_for
+    from etl.sales.postgres.publication import mark_pending_in
+
+    mark_pending_in(engine_for(settings), groups, settings.stores, deadline)

@@ -26,6 +26,7 @@ class ColumnType(Enum):
     AMOUNT = "38 digits, 9 of them after the point"
     DATE = "date"
     TIME = "point in time"
+    FLAG = "true or false"
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,11 @@ class Table:
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(column.name for column in self.columns)
+
+    @property
+    def clustering(self) -> tuple[str, ...]:
+        """The rest of the key of a partitioned table."""
+        return tuple(name for name in self.key if name != self.partition) if self.partition else ()
 
     @property
     def values(self) -> tuple[str, ...]:

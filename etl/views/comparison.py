@@ -140,8 +140,7 @@ def heal_differences(settings: Settings, ledger: Ledger, deadline: Deadline) -> 
     """
     if settings.etl_sales_store == "none":
         return compare_stores(settings, ledger, deadline)
-    from etl.load.postgres.database import engine_for
-    from etl.sales.publication import mark_pending
+    from etl.sales.status import mark_pending
 
     last = _last_run(ledger, deadline)
     if last is not None and last.status == "running":
@@ -150,7 +149,7 @@ def heal_differences(settings: Settings, ledger: Ledger, deadline: Deadline) -> 
     comparison = compare_stores(settings, ledger, deadline, pairs.append)
     marks = iter([(pair.event_id, pair.day) for pair in pairs])
     while batch := list(islice(marks, _HEALED_AT_ONCE)):
-        mark_pending(engine_for(settings), batch, STORES, deadline)
+        mark_pending(settings, batch, deadline)
     return comparison
 
 

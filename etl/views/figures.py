@@ -17,8 +17,7 @@ from etl.errors import EtlError, as_etl_error, remedies
 from etl.load.store import STORE_NAMES, Published
 from etl.run.ledger import Run, ledger_for, runs_and_last_success
 from etl.run.ledger_tables import REJECTED_RECORDS, RUNS
-from etl.sales.status import SalesStatus, status_in
-from etl.sales.tables import STATE
+from etl.sales.status import SalesStatus, read_sales_status
 from etl.settings import Settings
 from etl.transform.tables import AMOUNT_DECIMALS, TABLES
 from etl.views.rejects import RejectReason, reasons_in
@@ -116,6 +115,7 @@ def _try(store: str, figures: Figures, read: Callable[[], Figures]) -> Figures:
 def _read_postgres(settings: Settings, figures: Figures, deadline: Deadline) -> Figures:
     from etl.load.postgres.database import engine_for, transaction
     from etl.load.postgres.read import published_in
+    from etl.sales.postgres.store import status_in
 
     with transaction(engine_for(settings), deadline) as connection:
         (there,) = connection.execute(_THERE, {"names": json.dumps(_LOOKED_FOR)}).one()
@@ -126,14 +126,12 @@ def _read_postgres(settings: Settings, figures: Figures, deadline: Deadline) -> 
             published={"postgres": published},
             runs=runs_and_last_success(connection, RUNS_SHOWN) if RUNS.name in names else (),
             reasons=reasons_in(connection) if REJECTED_RECORDS.name in names else (),
-            sales=status_in(connection, settings.stores)
-            if settings.etl_sales_store != "none" and STATE.name in names
-            else None,
+            sales=status_in(connection, settings) if settings.etl_sales_store == "postgres" else None,
         )
 
 
 _PUBLISHED = {table.name for table in TABLES}
-_LOOKED_FOR = sorted({*_PUBLISHED, RUNS.name, REJECTED_RECORDS.name, STATE.name})
+_LOOKED_FOR = sorted({*_PUBLISHED, RUNS.name, REJECTED_RECORDS.name})
 _THERE = sa.text(
     "SELECT coalesce(array_agg(name), '{}') FROM json_array_elements_text(CAST(:names AS json)) AS t(name)"
     " WHERE to_regclass(name) IS NOT NULL"
@@ -145,7 +143,8 @@ def _read_bigquery(settings: Settings, figures: Figures, deadline: Deadline) -> 
 
     since = None if "postgres" in figures.published else figures.since
     published = read_published(settings, since, BEST_EVENTS, deadline)
-    return replace(figures, published={**figures.published, "bigquery": published})
+    sales = read_sales_status(settings, deadline) if settings.etl_sales_store == "bigquery" else figures.sales
+    return replace(figures, published={**figures.published, "bigquery": published}, sales=sales)
 
 
 def judge(figures: Figures) -> Verdict:

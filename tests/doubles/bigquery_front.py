@@ -1,5 +1,6 @@
 """A proxy that adds to the emulator what BigQuery does: job ids are good once, requests have a limit. It logs them."""
 
+import gzip
 import json
 import re
 from typing import Any
@@ -7,6 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import urllib3
 
+from tests.doubles.bigquery_parameters import with_parameters
 from tests.doubles.bigquery_rules import TableRules
 from tests.doubles.http_stand_in import Answer, HttpStandIn, Request, google_error, json_answer
 
@@ -14,6 +16,8 @@ _JOBS = re.compile(r"/bigquery/v2/projects/[^/]+/jobs")
 _JOB = re.compile(r"/bigquery/v2/projects/[^/]+/jobs/(?P<id>[^/]+)")
 _QUERIES = re.compile(r"/bigquery/v2/projects/[^/]+/queries")
 _UPLOAD = re.compile(r"/(?:resumable/)?upload/bigquery/v2/projects/[^/]+/jobs")
+_RANGE = re.compile(r"bytes (?P<first>\d+)-(?P<last>\d+)/(?P<total>\d+)")
+_GZIP = b"\x1f\x8b"
 REQUEST_BYTES = 10_000_000
 _NOT_PASSED_ON = {"connection", "keep-alive", "transfer-encoding", "content-length", "date", "server"}
 
@@ -24,6 +28,7 @@ class BigQueryFront(HttpStandIn):
     - A job's id is good once; the second time is a 409, and the job can be fetched by its id. (The emulator runs a
       query again, and gives load jobs ids of its own.)
     - A request of more than `request_bytes`, other than an upload, is a 413. (The emulator takes any.)
+    - A script may have parameters. (The emulator takes them in single statements.)
     - `log` holds every request, and so what the emulator forgets, such as a table's `expirationTime`.
     - `tables` are the rules that tables bring with them.
     - `fail(LOSE_ANSWER, path=...)` lets the work be done and then breaks the connection; a status or HANG does
@@ -38,6 +43,7 @@ class BigQueryFront(HttpStandIn):
         self._taken: set[str] = set()
         self._loaded: dict[str, Any] = {}
         self._uploads: dict[str, str] = {}
+        self._bodies: dict[str, bytes] = {}
         self.tables = TableRules(self._forward)
 
     def respond(self, request: Request) -> Answer:
@@ -63,7 +69,7 @@ class BigQueryFront(HttpStandIn):
     def _query(self, request: Request, query: str) -> Answer:
         if refusal := self.tables.refusal(query):
             return refusal
-        answer = self._forward(request)
+        answer = self._forward(_as_single_statements(request))
         self.tables.note(query)
         return answer
 
@@ -75,11 +81,22 @@ class BigQueryFront(HttpStandIn):
         return answer
 
     def _go_on_loading(self, request: Request) -> Answer:
-        """The job is there once the last byte has come."""
-        job_id = self._uploads[request.query["upload_id"]]
+        """The job is there once the last byte has come. (The emulator takes one piece, and no compressed file.)"""
+        upload_id = request.query["upload_id"]
+        job_id = self._uploads[upload_id]
         if job_id in self._taken:
             return _duplicate(job_id)
-        answer = self._forward(request)
+        sent = _RANGE.fullmatch(request.headers.get("content-range", ""))
+        first, last, total = (int(sent[name]) for name in ("first", "last", "total")) if sent else (0, -1, 0)
+        body = self._bodies.get(upload_id, b"")[:first] + request.body
+        if last + 1 < total:
+            self._bodies[upload_id] = body
+            return Answer(308, b"", {"range": f"bytes=0-{last}"})
+        self._bodies.pop(upload_id, None)
+        if body.startswith(_GZIP):
+            body = gzip.decompress(body)
+        headers = {**request.headers, "content-range": f"bytes 0-{len(body) - 1}/{len(body)}"}
+        answer = self._forward(Request(request.method, request.target, headers, body))
         if answer.status != 200:
             return answer
         self._take(job_id)
@@ -106,6 +123,19 @@ class BigQueryFront(HttpStandIn):
         )
         kept = {name.lower(): value for name, value in answer.headers.items()}
         return Answer(answer.status, answer.data, {name: kept[name] for name in kept if name not in _NOT_PASSED_ON})
+
+
+def _as_single_statements(request: Request) -> Request:
+    """A script without parameters, as the emulator takes it; nor does it know the type of an empty array of structs."""
+    body = request.json
+    asked = body["configuration"]["query"] if "configuration" in body else body
+    parameters = asked.pop("queryParameters", None)
+    is_script = asked["query"].rstrip().endswith(";")
+    if not parameters or not (is_script or any("arrayType" in one["parameterType"] for one in parameters)):
+        return request
+    asked["query"] = with_parameters(asked["query"], parameters)
+    asked.pop("parameterMode", None)
+    return Request(request.method, request.target, request.headers, json.dumps(body).encode())
 
 
 def _job_id(request: Request) -> str:

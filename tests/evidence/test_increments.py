@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from etl.sales.changes import ChangeFilter
-from etl.sales.postgres import PostgresSales
+from etl.sales.postgres.store import PostgresSales
 from tests import ROOT
 from tests.doubles.postgres import EmbeddedPostgres
 from tests.evidence.increments.play import KINDS, Player, make_history, play_many, score
@@ -55,7 +55,7 @@ def without_pending(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def without_deletions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PostgresSales, "unseen", lambda *_: (0, []))
-    monkeypatch.setattr(PostgresSales, "note_misses", lambda *_, counts: 0)
+    monkeypatch.setattr(PostgresSales, "note_misses", lambda *_, **__: 0)
 
 
 BROKEN: list[Any] = [

@@ -12,7 +12,7 @@ from etl.errors import EtlError
 from etl.run import ledger_tables
 from etl.run.pipeline import RunOptions, run_etl_once
 from etl.run.report import RunReport
-from etl.sales import tables as sales_tables
+from etl.sales.postgres import tables as sales_tables
 from etl.settings import Settings
 from tests import ROOT
 from tests.doubles.postgres import EmbeddedPostgres

@@ -70,8 +70,9 @@ def test_the_waived_rules_are_those_that_are_told() -> None:
                 "load/postgres/read",
                 "run/ledger",
                 "run/retention",
-                "sales/postgres",
-                "sales/publication",
+                "sales/bigquery/sql",
+                "sales/postgres/publication",
+                "sales/postgres/store",
                 "views/rejects",
             )
         ),

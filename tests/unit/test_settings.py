@@ -141,6 +141,8 @@ VARIABLES: dict[str, tuple[list[tuple[str, Any]], list[str]]] = {
     "BQ_LOCATION": ([("EU",) * 2, ("europe-west3",) * 2], ["europe west3", "EU;", "EU/x"]),
     "BQ_TABLE_EVENT_SUMMARY": (NAMES, BAD_NAMES),
     "BQ_TABLE_DAILY_SALES": (NAMES, BAD_NAMES),
+    "BQ_TABLE_TICKET_SALES": (NAMES, BAD_NAMES),
+    "BQ_PARTITION_BY": ([("day",) * 2, ("Month", "month")], ["week", "none"]),
     "BQ_WRITE_MODE": ([("merge",) * 2, ("STREAM", "stream")], ["append", "streaming"]),
     "NEST_API_CHANGED_QUERY": (
         [(query,) * 2 for query in ("updated_after={since}", "filter=updatedAt||$gte||{since}&sort=updatedAt,DESC")],
@@ -148,7 +150,7 @@ VARIABLES: dict[str, tuple[list[tuple[str, Any]], list[str]]] = {
     ),
     "NEST_API_CHANGED_FIELD": ([("lastModified",) * 2], ["a\nb"]),
     "NEST_API_CHANGED_FORMAT": ([("ISO", "iso"), ("unix_ms",) * 2], ["rfc", "seconds"]),
-    "ETL_SALES_STORE": ([("none",) * 2, ("Postgres", "postgres")], ["mysql", "bigquery", "true"]),
+    "ETL_SALES_STORE": ([("none",) * 2, ("Postgres", "postgres")], ["mysql", "BQ", "true"]),
     "ETL_LOOKBACK_SECONDS": ([("1", 1.0), ("3600", 3600.0)], ["0", "an hour", "-1", "2592001"]),
     "ETL_SWEEP_HOURS": ([("0", 0.0), ("6.5", 6.5)], ["-1", "daily", "8761"]),
     "ETL_MAX_UNPROVED_RATIO": ([("0", 0.0), ("0.001", 0.001)], ["2", "few"]),

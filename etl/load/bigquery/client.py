@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import TimeoutError as JobTimeoutError
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from etl.deadline import LATE_SECONDS, Deadline, current
 from etl.errors import ConfigurationError, StoreUnavailableError
-from etl.logs import log_info
+from etl.logs import log_info, log_warning
 from etl.settings import Settings, is_local_endpoint
 
 if TYPE_CHECKING:
@@ -18,6 +19,21 @@ if TYPE_CHECKING:
 
 CALL_SECONDS = 60.0
 BRIEF_SECONDS = 5.0
+MAX_GENERATIONS = 3
+"""So often a job is begun whose failure may pass."""
+_PASSING = frozenset(
+    [
+        "backendError",
+        "internalError",
+        "jobBackendError",
+        "jobInternalError",
+        "jobRateLimitExceeded",
+        "rateLimitExceeded",
+    ]
+)
+"""The reasons of such failures. Source: BigQuery documentation, "Error messages"."""
+_CONFLICT = "concurrent update"
+"""What BigQuery says of a transaction that another one has been quicker than."""
 _clients: dict[tuple[str | None, ...], Client] = {}
 
 
@@ -77,28 +93,25 @@ class Jobs:
 
         # Given an id by us, also a query that only reads: the client looks for 10 minutes for the job of one that it
         # has given an id itself, where BigQuery says that there is one already.
-        job_id = self.job_id(step or f"read-{uuid4().hex}")
-        job = self._submit(
-            job_id,
-            lambda: self._client.query(
+        def start(job_id: str) -> Any:
+            return self._client.query(
                 query,
                 job_id=job_id,
                 job_config=QueryJobConfig(query_parameters=parameters or []),
                 retry=self.retry(),
                 job_retry=None,  # a job id is burnt once its job has failed
                 timeout=self.bound(),
-            ),
-        )
-        return iter(self._finish(job, job_retry=None, page_size=page_size))
+            )
+
+        return iter(self._run(start, step or f"read-{uuid4().hex}", job_retry=None, page_size=page_size))
 
     def load(self, start: Callable[[str], Any], step: str) -> None:
         """Run a load job to its end; `start` begins it under the id that it is given."""
-        job_id = self.job_id(step)
-        self._finish(self._submit(job_id, lambda: self.retry()(start)(job_id)))
+        self._run(lambda job_id: self.retry()(start)(job_id), step)
 
-    def job_id(self, step: str) -> str:
-        """The same for the same run and step."""
-        return f"veritix-etl-{self._run_id}-{step}"
+    def job_id(self, step: str, generation: int = 1) -> str:
+        """The same for the same run, step and generation: the id of a job that has failed is burnt."""
+        return f"veritix-etl-{self._run_id}-{step}" + (f"-{generation}" if generation > 1 else "")
 
     def retry(self) -> Any:
         """The client's own retry, for 60 s or what is left: its default is 10 minutes."""
@@ -117,6 +130,22 @@ class Jobs:
         seconds = self._deadline.last_try(BRIEF_SECONDS).remaining_or_raise()
         return {"retry": DEFAULT_RETRY.with_timeout(seconds), "timeout": seconds}
 
+    def _run(self, start: Callable[[str], Any], step: str, **options: Any) -> Any:
+        """A job's result; where it fails for a reason that passes, of the next generation's."""
+        from google.api_core.exceptions import GoogleAPICallError
+
+        generation = 1
+        while True:
+            job_id = self.job_id(step, generation)
+            try:
+                return self._finish(self._submit(job_id, partial(start, job_id)), **options)
+            except GoogleAPICallError as error:
+                if generation == MAX_GENERATIONS or not _is_passing(error):
+                    raise
+                log_warning("BigQuery job repeated", job=job_id, error=(error.message or "").splitlines()[0][:300])
+            self._deadline.sleep(2.0 ** (generation - 1))
+            generation += 1
+
     def _submit(self, job_id: str, submit: Callable[[], Any]) -> Any:
         from google.api_core.exceptions import Conflict
 
@@ -133,6 +162,11 @@ class Jobs:
         except JobTimeoutError:
             attempt("BigQuery job not cancelled", lambda: job.cancel(**self.brief()), job=job.job_id)
             raise self._deadline.exceeded(f"BigQuery's job {job.job_id} had not ended") from None
+
+
+def _is_passing(error: Any) -> bool:
+    reasons = {item.get("reason") for item in error.errors if isinstance(item, dict)}
+    return bool(reasons & _PASSING) or _CONFLICT in (error.message or "")
 
 
 def attempt(failure: str, call: Callable[[], object], **fields: str) -> None:

@@ -6,16 +6,16 @@ import io
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import date
 from decimal import Decimal
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from etl.deadline import Deadline, within
 from etl.errors import StoreUnavailableError
-from etl.load.bigquery.client import Jobs, attempt, client_for, explained_errors
+from etl.load.bigquery.client import explained_errors
+from etl.load.bigquery.dataset import STAGING, Dataset
 from etl.load.bigquery.sql import (
     TableNames,
     best_events_query,
@@ -32,7 +32,7 @@ from etl.load.bigquery.sql import (
     stream_chunks,
     totals_query,
 )
-from etl.load.bigquery.tables import add_column_statement, check_tables, define_table, expirations, keep_statement
+from etl.load.bigquery.tables import add_column_statement, check_tables
 from etl.load.store import (
     Group,
     LoadResult,
@@ -51,10 +51,8 @@ from etl.transform.tables import DAILY_TICKET_SALES, EVENT_SALES_SUMMARY, STAMP,
 if TYPE_CHECKING:
     from google.cloud.bigquery import Table as BigQueryTable
 
-STAGING_HOURS = 6
 _PAGE_ROWS = 5_000
 """Of what is read to be compared, held at a time."""
-_STAGING = "etl_staging_"
 _NEW_FIELD = ". If that column was added a short time ago: streaming takes some minutes to know it. It passes by itself"
 
 
@@ -112,9 +110,8 @@ class _Store:
     def __init__(self, settings: Settings, deadline: Deadline, run_id: str) -> None:
         self._settings = settings
         self._run_id = run_id
-        self._client = client_for(settings)
-        self._jobs = Jobs(self._client, deadline, run_id)
-        self._dataset = f"{settings.bq_project_id}.{settings.bq_dataset}"
+        self._dataset = Dataset(settings, deadline, run_id)
+        self._jobs = self._dataset.jobs
         self._names = {
             EVENT_SALES_SUMMARY.name: settings.bq_table_event_summary,
             DAILY_TICKET_SALES.name: settings.bq_table_daily_sales,
@@ -142,7 +139,7 @@ class _Store:
             self._jobs.query(";\n".join(script) + ";", step="merge")
             self._reconcile(summary, result)
         finally:
-            self._drop_staging()
+            self._dataset.drop_staging(*map(self._staging_name, TABLES))
         return result
 
     def stream(self, summary: Summary, before_write: Callable[[], None]) -> LoadResult:
@@ -155,8 +152,8 @@ class _Store:
             changes = result.changes[table.name] = TableChanges()
             for rows in stream_chunks(table, summary):
                 ids = [f"{self._run_id}:" + ":".join(str(row[name]) for name in table.key) for row in rows]
-                errors = self._client.insert_rows_json(
-                    self._path(table), rows, row_ids=ids, retry=self._jobs.retry(), timeout=self._jobs.bound()
+                errors = self._dataset.client.insert_rows_json(
+                    self._path(table), rows, row_ids=ids, **self._dataset.bounds
                 )
                 if errors:
                     hint = _NEW_FIELD if "no such field" in str(errors) else ""
@@ -221,31 +218,12 @@ class _Store:
 
     def _stage(self, table: Table, summary: Summary) -> None:
         """A load job into a table that expires."""
-        from google.cloud.bigquery import LoadJobConfig
-
-        staging = define_table(self._staging_path(table), replace(table, partition=None))
-        staging.expires = datetime.now(UTC) + timedelta(hours=STAGING_HOURS)
-        self._client.create_table(staging, exists_ok=True, retry=self._jobs.retry(), timeout=self._jobs.bound())
+        staging = self._dataset.stage_table(self._staging_name(table), replace(table, partition=None))
         body = io.BytesIO()
         for row in json_rows(table, summary):
             body.write(row)
-        if not body.tell():
-            return
-        config = LoadJobConfig(
-            source_format="NEWLINE_DELIMITED_JSON", write_disposition="WRITE_TRUNCATE", schema=staging.schema
-        )
-        self._jobs.load(
-            lambda job_id: self._client.load_table_from_file(
-                body,
-                staging.reference,
-                rewind=True,
-                num_retries=0,  # those aren't bounded by a time: `Jobs.load` tries again
-                job_id=job_id,
-                job_config=config,
-                timeout=self._jobs.bound(),
-            ),
-            step=f"stage-{table.name}",
-        )
+        if body.tell():
+            self._dataset.load(staging, body, step=f"stage-{table.name}")
 
     def _reconcile(self, summary: Summary, result: LoadResult) -> None:
         """Read back what the tables hold for the scope; raises where it isn't the Summary."""
@@ -264,25 +242,8 @@ class _Store:
         """Create what is missing. Where a table is there, no right to create anything is needed."""
         found = self._find_tables(tables)
         for table in tables:
-            stored = found.get(table.name) or self._create_table(table)
+            stored = found.get(table.name) or self._dataset.create_table(self._names[table.name], table)
             self._columns[table.name] = {field.name for field in stored.schema}
-
-    def _create_table(self, table: Table) -> BigQueryTable:
-        from google.api_core.exceptions import NotFound
-        from google.cloud.bigquery import Dataset
-
-        bounds = {"retry": self._jobs.retry(), "timeout": self._jobs.bound()}
-        try:
-            self._client.get_dataset(self._dataset, **bounds)
-        except NotFound:
-            dataset = Dataset(self._dataset)
-            dataset.location = self._settings.bq_location
-            self._client.create_dataset(dataset, exists_ok=True, **bounds)
-        path = self._path(table)
-        made = self._client.create_table(define_table(path, table), exists_ok=True, **bounds)
-        if options := expirations(made):  # the dataset's defaults, which a definition can't refuse
-            self._jobs.query(keep_statement(path, options), step=f"keep-{table.name}")
-        return made
 
     def _ensure_stamps(self) -> None:
         """A daily table of the write mode `merge`, or of an earlier version, gets the column that tells copies apart.
@@ -300,14 +261,8 @@ class _Store:
 
     def _find_tables(self, tables: Sequence[Table]) -> dict[str, BigQueryTable]:
         """Those that are there. Raises ConfigurationError where one of them can't hold a Summary."""
-        from google.api_core.exceptions import NotFound
-
-        found = {}
-        for table in tables:
-            with suppress(NotFound):
-                found[table.name] = self._client.get_table(
-                    self._path(table), retry=self._jobs.retry(), timeout=self._jobs.bound()
-                )
+        tried = {table.name: self._dataset.find_table(self._names[table.name]) for table in tables}
+        found = {name: stored for name, stored in tried.items() if stored is not None}
         check_tables((table, self._path(table), found[table.name]) for table in tables if table.name in found)
         return found
 
@@ -321,32 +276,23 @@ class _Store:
         BigQuery knows nothing of the lease.
         """
         # Those of other deployments in the same dataset load other tables.
-        ours = rf"{_STAGING}({'|'.join(map(re.escape, self._names.values()))})_[^_]+(_[0-9a-f]+)?"
-        bounds = {"retry": self._jobs.retry(), "timeout": self._jobs.bound()}
-        for found in self._client.list_tables(self._dataset, **bounds):
+        ours = rf"{STAGING}({'|'.join(map(re.escape, self._names.values()))})_[^_]+(_[0-9a-f]+)?"
+        bounds = self._dataset.bounds
+        for found in self._dataset.client.list_tables(self._dataset.path, **bounds):
             if re.fullmatch(ours, found.table_id):
-                self._client.delete_table(found.reference, not_found_ok=True, **bounds)
+                self._dataset.client.delete_table(found.reference, not_found_ok=True, **bounds)
 
-    def _drop_staging(self) -> None:
-        """Best effort: what isn't dropped here expires. Where one call fails, the next would only cost more time."""
-
-        def drop() -> None:
-            for table in TABLES:
-                self._client.delete_table(self._staging_path(table), not_found_ok=True, **self._jobs.brief())
-
-        attempt("BigQuery staging left to expire", drop, table=self._staging("*"))
+    def _staging_name(self, table: Table) -> str:
+        return self._dataset.staging_name(self._names[table.name])
 
     def _path(self, table: Table) -> str:
-        return f"{self._dataset}.{self._names[table.name]}"
+        return self._dataset.table_path(self._names[table.name])
 
     def _quoted(self, table: Table) -> str:
         return f"`{self._path(table)}`"
 
     def _staging_path(self, table: Table) -> str:
-        return self._staging(self._names[table.name])
-
-    def _staging(self, name: str) -> str:
-        return f"{self._dataset}.{_STAGING}{name}_{self._run_id.replace('-', '_')}"
+        return self._dataset.table_path(self._staging_name(table))
 
     def _table_names(self, table: Table) -> TableNames:
         return TableNames(

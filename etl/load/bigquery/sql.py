@@ -19,6 +19,7 @@ TYPES: dict[ColumnType, str] = {
     ColumnType.AMOUNT: "NUMERIC",
     ColumnType.DATE: "DATE",
     ColumnType.TIME: "TIMESTAMP",
+    ColumnType.FLAG: "BOOL",
 }
 MAX_DAYS_A_JOB = 4_000
 """Partitions that one job may modify. Source: BigQuery documentation, "Quotas and limits", partitioned tables."""
@@ -48,7 +49,7 @@ class TableNames:
         return f"DELETE FROM {self.target} WHERE {self._is_in_scope(table)}"
 
     def _is_in_scope(self, table: Table) -> str:
-        return f"event_id IN (SELECT event_id FROM {self.scope}){_on_any_day(table)}"
+        return f"event_id IN (SELECT event_id FROM {self.scope}){on_any_day(table)}"
 
     @property
     def is_stamped(self) -> str:
@@ -56,7 +57,7 @@ class TableNames:
         return f"t.{STAMP.name} IS NOT NULL" if self.has_stamps else "FALSE"
 
 
-def _on_any_day(table: Table) -> str:
+def on_any_day(table: Table) -> str:
     """A filter that lets all rows pass, for a table of somebody's that refuses queries without one (its option
     `require_partition_filter`)."""
     return f" AND ({table.partition} IS NOT NULL OR {table.partition} IS NULL)" if table.partition else ""
@@ -67,7 +68,7 @@ def groups_query(table: Table, target: str) -> str:
     day = table.partition or "CAST(NULL AS DATE)"
     return (
         f"SELECT event_id, {day} AS day, {table.tickets} AS tickets, {table.revenue} AS revenue FROM {target}"
-        f" WHERE TRUE{_on_any_day(table)} ORDER BY event_id, day"
+        f" WHERE TRUE{on_any_day(table)} ORDER BY event_id, day"
     )
 
 
@@ -154,12 +155,16 @@ def replaced(staged: int, stored: int) -> TableChanges:
     return TableChanges(inserted=staged, deleted=stored)
 
 
+def last_name(alias: str) -> str:
+    """The name that an event's rows had last: the write mode `stream` leaves several."""
+    return f"ANY_VALUE({alias}.event_name HAVING MAX IF({alias}.event_name IS NULL, NULL, {alias}.last_updated))"
+
+
 def replace_statements(table: Table, named: TableNames) -> list[str]:
     """Delete what is in scope, and insert what is staged."""
     names = ", ".join(table.names)
-    last_name = "ANY_VALUE(t.event_name HAVING MAX IF(t.event_name IS NULL, NULL, t.last_updated))"
     keep_names = (
-        f"UPDATE {named.staging} s SET event_name = (SELECT {last_name} FROM {named.target} t"
+        f"UPDATE {named.staging} s SET event_name = (SELECT {last_name('t')} FROM {named.target} t"
         " WHERE t.event_id = s.event_id) WHERE s.event_name IS NULL"
     )
     return [
@@ -238,7 +243,7 @@ def scope_parts(scope: Iterable[str]) -> Iterator[list[str]]:
 def stored_rows_query(table: Table, target: str) -> str:
     """The target's rows of the events in @scope: key and compared columns, as text."""
     texts = ", ".join(f"CAST({name} AS STRING) AS {name}" for name in (*table.key, *table.compared))
-    return f"SELECT {texts} FROM {target} WHERE event_id IN UNNEST(@scope){_on_any_day(table)}"
+    return f"SELECT {texts} FROM {target} WHERE event_id IN UNNEST(@scope){on_any_day(table)}"
 
 
 def json_rows(table: Table, summary: Summary) -> Iterator[bytes]:

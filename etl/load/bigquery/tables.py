@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 from etl.errors import ConfigurationError
 from etl.load.bigquery.sql import TYPES
-from etl.transform.tables import AMOUNT_DECIMALS, STAMP, Column, ColumnType, Table
+from etl.transform.tables import AMOUNT_DECIMALS, STAMP, Column, ColumnType
 
 if TYPE_CHECKING:
     from google.cloud.bigquery import SchemaField
@@ -19,12 +20,44 @@ _HOLDING: dict[ColumnType, tuple[str, ...]] = {
     ColumnType.AMOUNT: ("NUMERIC", "BIGNUMERIC"),
     ColumnType.DATE: ("DATE",),
     ColumnType.TIME: ("TIMESTAMP",),
+    ColumnType.FLAG: ("BOOLEAN", "BOOL"),
 }
 """What columns of tables that others made may be. The service has two names for some types."""
 
 
-def define_table(path: str, table: Table) -> BigQueryTable:
-    """A table as it is to be made."""
+class Definition(Protocol):
+    """What defines a table: a summary's Table, or a StoredTable."""
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Its columns, in their order."""
+
+    @property
+    def partition(self) -> str | None:
+        """The column of type DATE that it is partitioned by."""
+
+    @property
+    def clustering(self) -> tuple[str, ...]:
+        """The columns that it is clustered by."""
+
+
+@dataclass(frozen=True)
+class StoredTable:
+    """A table that is no summary. One that `needs_partition` must not be without it: each run would scan all of it."""
+
+    columns: tuple[Column, ...]
+    partition: str | None = None
+    clustering: tuple[str, ...] = ()
+    needs_partition: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns' names."""
+        return tuple(column.name for column in self.columns)
+
+
+def define_table(path: str, table: Definition, partitions: str = "day") -> BigQueryTable:
+    """A table as it is to be made; its `partitions` are days or months."""
     from google.cloud.bigquery import SchemaField, TimePartitioning
     from google.cloud.bigquery import Table as BigQueryTable
 
@@ -34,8 +67,8 @@ def define_table(path: str, table: Table) -> BigQueryTable:
     ]
     definition = BigQueryTable(path, schema=schema)
     if table.partition is not None:
-        definition.time_partitioning = TimePartitioning(field=table.partition)
-        definition.clustering_fields = [key for key in table.key if key != table.partition]
+        definition.time_partitioning = TimePartitioning(field=table.partition, type_=partitions.upper())
+        definition.clustering_fields = list(table.clustering)
     return definition
 
 
@@ -58,8 +91,8 @@ def add_column_statement(path: str, column: Column) -> str:
     return f"ALTER TABLE `{path}` ADD COLUMN IF NOT EXISTS {column.name} {TYPES[column.type]}"
 
 
-def check_tables(found: Iterable[tuple[Table, str, BigQueryTable]]) -> None:
-    """Raise ConfigurationError where stored tables can't hold a Summary, or not for long: each with its path."""
+def check_tables(found: Iterable[tuple[Definition, str, BigQueryTable]]) -> None:
+    """Raise ConfigurationError where stored tables can't hold their rows, or not for long: each with its path."""
     problems = [problem for table, path, stored in found for problem in _problems(table, path, stored)]
     if problems:
         raise ConfigurationError(
@@ -69,19 +102,25 @@ def check_tables(found: Iterable[tuple[Table, str, BigQueryTable]]) -> None:
         )
 
 
-def _problems(table: Table, path: str, stored: BigQueryTable) -> Iterator[str]:
+def _problems(table: Definition, path: str, stored: BigQueryTable) -> Iterator[str]:
     fields = {field.name: field for field in stored.schema}
+    known = {column.name for column in table.columns}
     for column in table.columns:
         if column.name in fields:
             yield from _column_problems(column, path, fields[column.name])
         elif column is not STAMP:
             yield f"{path} has no column {column.name}: {add_column_statement(path, column)}"
     for name, field in fields.items():
-        if field.mode == "REQUIRED" and name not in table.names:
+        if field.mode == "REQUIRED" and name not in known:
             yield f"{path}.{name} is REQUIRED, and unknown here: ALTER TABLE `{path}` ALTER COLUMN {name} DROP NOT NULL"
     if options := expirations(stored):
         yield f"{path} has {' and '.join(options)}, and so loses rows in silence: {keep_statement(path, options)}"
     partition = stored.time_partitioning.field if stored.time_partitioning else None
+    if isinstance(table, StoredTable) and table.needs_partition and partition != table.partition:
+        yield (
+            f"{path} isn't partitioned by {table.partition}, so that each run would scan all of it: "
+            f"ALTER TABLE `{path}` RENAME TO {path.rpartition('.')[2]}_before"
+        )
     if stored.require_partition_filter and partition != table.partition:
         yield (
             f"{path} refuses queries without a filter over {partition or 'its partition'}, which the run can't give: "

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from statistics import median
 
-from etl.sales.tables import metadata as sales_tables
+from etl.sales.postgres.tables import metadata as sales_tables
 from tests import ROOT
 from tests.doubles.postgres import EmbeddedPostgres
 from tests.doubles.processes import SandboxError

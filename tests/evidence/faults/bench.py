@@ -11,7 +11,7 @@ from typing import Any
 
 from google.api_core.exceptions import NotFound
 
-from etl.sales.tables import metadata as sales_tables
+from etl.sales.postgres.tables import metadata as sales_tables
 from tests.doubles.bigquery import BigQueryEmulator
 from tests.doubles.cloud_sql import CloudSqlStandIn
 from tests.doubles.fault_proxy import FaultProxy

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from etl.extract.change_times import ChangeTimes
 from etl.extract.items import ItemDecoder
+from etl.extract.record_times import CHANGE_KEYS, RecordTimes
 from etl.records.fields import SaleItem
 
 NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
@@ -37,4 +37,4 @@ def test_times_of_change(body: bytes, key: str | None, times: list[datetime | No
         found = scan_batch(body, True, decoder)
         assert found is not None
         batch = found[0]
-    assert ChangeTimes(key).read(batch) == times
+    assert RecordTimes(CHANGE_KEYS if key is None else (key,)).read(batch) == times

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import date, datetime
 from decimal import Decimal
+from functools import partial
+from itertools import chain, islice
 
 import sqlalchemy as sa
 
@@ -15,9 +18,11 @@ from etl.deadline import Deadline
 from etl.errors import StoreUnavailableError
 from etl.load.postgres.database import transaction
 from etl.load.postgres.load import prepare_tables
+from etl.load.postgres.staging import copy_rows
 from etl.load.store import LoadResult, TableChanges
 from etl.records.values import DECIMALS
-from etl.sales.tables import EVENTS, PENDING, TICKET_SALES
+from etl.sales.pending import Pending, PendingRow
+from etl.sales.postgres.tables import EVENTS, PENDING, TICKET_SALES
 from etl.transform.fold import Days, EventSummary, Summary
 from etl.transform.tables import DAILY_TICKET_SALES, EVENT_SALES_SUMMARY
 
@@ -26,34 +31,82 @@ _GROUPS = "etl_publish_groups"
 _SCOPE = "etl_publish_events"
 _STAGED_DAILY = f"etl_staging_{_DAILY}"
 _STAGED_SUMMARY = f"etl_staging_{_SUMMARY}"
+_STAGED_PENDING = "etl_staging_pending"
 _OF_STORE = f"FROM {PENDING.name} WHERE store = :store"
 
 
-def publish_postgres(
-    connection: sa.Connection, now: datetime, *, everything: bool, dry_run: bool = False
-) -> LoadResult:
-    """Publish what is pending in PostgreSQL, or everything, within the caller's transaction.
+Fill = Callable[[sa.Connection], None]
+"""Fills the temporary tables of a publication: its events with their names, and groups with their sums."""
+
+
+def publish_postgres(connection: sa.Connection, now: datetime, fill: Fill, *, dry_run: bool = False) -> LoadResult:
+    """Bring PostgreSQL to the sums that `fill` gives, within the caller's transaction.
 
     Raises StoreUnavailableError where the tables then don't hold what they should.
     """
     started = time.perf_counter()
     prepare_tables(connection, dry_run=dry_run)
-    for statement in (*_MAKE, *(_ALL if everything else _SOME)):
-        connection.execute(sa.text(statement), {"store": "postgres"} if ":store" in statement else {})
+    for statement in _MAKE:
+        connection.exec_driver_sql(statement)
+    fill(connection)
     for name in (_SCOPE, _GROUPS):
         connection.exec_driver_sql(f"ANALYZE {name}")
     daily = _replace_days(connection)
     summary = _replace_totals(connection, now)
     _check(connection)
-    connection.execute(sa.text(f"DELETE {_OF_STORE}"), {"store": "postgres"})
     changes = {_SUMMARY: summary, _DAILY: daily}
     status = "dry_run" if dry_run else "success"
     return LoadResult("postgres", status, changes=changes, seconds=time.perf_counter() - started)
 
 
+def fill_from_kept(connection: sa.Connection, *, everything: bool) -> None:
+    """What is pending here, or everything, from the sales that are kept here."""
+    for statement in _ALL if everything else _SOME:
+        connection.execute(sa.text(statement), {"store": "postgres"} if ":store" in statement else {})
+
+
+def fill_from_rows(connection: sa.Connection, pending: Pending, deadline: Deadline) -> None:
+    """What another store hands over."""
+    connection.exec_driver_sql(f"DROP TABLE IF EXISTS {_STAGED_PENDING}")
+    connection.exec_driver_sql(
+        f'CREATE TEMPORARY TABLE {_STAGED_PENDING} (event_id text COLLATE "C", event_name text, sale_date date,'
+        " tickets numeric, revenue numeric, sales bigint) ON COMMIT DROP"
+    )
+    texts = (tuple(None if value is None else str(value) for value in row) for row in pending.rows)
+    copy_rows(connection, _STAGED_PENDING, PendingRow._fields, texts, deadline)
+    for statement in _HANDED_OVER:
+        connection.exec_driver_sql(statement)
+    if pending.is_everything:
+        connection.exec_driver_sql(_UNSOLD)
+
+
+def load_pending(
+    pending: Pending,
+    engine: sa.Engine,
+    deadline: Deadline,
+    now: datetime,
+    seal: Callable[[sa.Connection], None],
+    *,
+    dry_run: bool = False,
+) -> LoadResult:
+    """Bring PostgreSQL to what another store hands over, and whatever `seal` adds, in one transaction.
+
+    A dry run rolls it back. Raises as `publish_postgres` does.
+    """
+    # While a query is made ready there, a transaction here would grow too old.
+    rows = chain(list(islice(pending.rows, 1)), pending.rows)
+    with transaction(engine, deadline) as connection:
+        fill = partial(fill_from_rows, pending=replace(pending, rows=rows), deadline=deadline)
+        result = publish_postgres(connection, now, fill, dry_run=dry_run)
+        seal(connection)
+        if dry_run:
+            connection.rollback()
+    return result
+
+
 _MAKE = (
     f"DROP TABLE IF EXISTS {_SCOPE}, {_GROUPS}, {_STAGED_DAILY}, {_STAGED_SUMMARY}",
-    f'CREATE TEMPORARY TABLE {_SCOPE} (event_id text COLLATE "C" PRIMARY KEY) ON COMMIT DROP',
+    f'CREATE TEMPORARY TABLE {_SCOPE} (event_id text COLLATE "C" PRIMARY KEY, event_name text) ON COMMIT DROP',
     (
         f'CREATE TEMPORARY TABLE {_GROUPS} (event_id text COLLATE "C", sale_date date, tickets numeric,'
         " revenue numeric, sales bigint, PRIMARY KEY (event_id, sale_date)) ON COMMIT DROP"
@@ -62,27 +115,37 @@ _MAKE = (
     f"CREATE TEMPORARY TABLE {_STAGED_SUMMARY} (LIKE {_SUMMARY}) ON COMMIT DROP",
 )
 _SUMS = "coalesce(sum(k.quantity), 0), coalesce(sum(k.amount), 0), count(k.sale_id)"
+_NAMED = f"SELECT s.event_id, e.event_name FROM ({{events}}) s LEFT JOIN {EVENTS.name} e ON e.event_id = s.event_id"
+_UNSOLD = (
+    f"INSERT INTO {_GROUPS} SELECT DISTINCT d.event_id, CAST(d.sale_date AS date), 0, 0, 0 FROM {_DAILY} d"
+    f" JOIN {_SCOPE} s ON s.event_id = d.event_id ON CONFLICT DO NOTHING"
+)
+"""Days that are published, and sold no more."""
 _ALL = (
     (
         f"INSERT INTO {_GROUPS} SELECT k.event_id, k.sale_date, {_SUMS} FROM {TICKET_SALES.name} k"
         " WHERE k.reason IS NULL GROUP BY k.event_id, k.sale_date"
     ),
-    (
-        f"INSERT INTO {_SCOPE} SELECT event_id FROM {_GROUPS} UNION SELECT event_id FROM {EVENTS.name}"
+    f"INSERT INTO {_SCOPE} "
+    + _NAMED.format(
+        events=f"SELECT event_id FROM {_GROUPS} UNION SELECT event_id FROM {EVENTS.name}"
         f" UNION SELECT event_id {_OF_STORE}"
     ),
-    # Days that are published, and sold no more.
-    (
-        f"INSERT INTO {_GROUPS} SELECT DISTINCT d.event_id, CAST(d.sale_date AS date), 0, 0, 0 FROM {_DAILY} d"
-        f" JOIN {_SCOPE} s ON s.event_id = d.event_id ON CONFLICT DO NOTHING"
-    ),
+    _UNSOLD,
 )
 _SOME = (
-    f"INSERT INTO {_SCOPE} SELECT DISTINCT event_id {_OF_STORE}",
+    f"INSERT INTO {_SCOPE} " + _NAMED.format(events=f"SELECT DISTINCT event_id {_OF_STORE}"),
     (
         f"INSERT INTO {_GROUPS} SELECT p.event_id, p.sale_date, {_SUMS} FROM {PENDING.name} p"
         f" LEFT JOIN {TICKET_SALES.name} k ON k.event_id = p.event_id AND k.sale_date = p.sale_date"
         " AND k.reason IS NULL WHERE p.store = :store AND p.sale_date <> '-infinity' GROUP BY p.event_id, p.sale_date"
+    ),
+)
+_HANDED_OVER = (
+    f"INSERT INTO {_SCOPE} SELECT event_id, event_name FROM {_STAGED_PENDING} WHERE sale_date IS NULL",
+    (
+        f"INSERT INTO {_GROUPS} SELECT event_id, sale_date, tickets, revenue, sales FROM {_STAGED_PENDING}"
+        " WHERE sale_date IS NOT NULL"
     ),
 )
 
@@ -117,9 +180,8 @@ def _replace_totals(connection: sa.Connection, now: datetime) -> TableChanges:
     connection.execute(
         sa.text(
             f"INSERT INTO {_STAGED_SUMMARY} (event_id, event_name, total_tickets, total_revenue, last_updated)"
-            " SELECT s.event_id, coalesce(e.event_name, t.event_name), coalesce(d.tickets, 0), coalesce(d.revenue, 0),"
-            f" CAST(:now AS timestamptz) FROM {_SCOPE} s LEFT JOIN {EVENTS.name} e ON e.event_id = s.event_id"
-            f" LEFT JOIN {_SUMMARY} t ON t.event_id = s.event_id"
+            " SELECT s.event_id, coalesce(s.event_name, t.event_name), coalesce(d.tickets, 0), coalesce(d.revenue, 0),"
+            f" CAST(:now AS timestamptz) FROM {_SCOPE} s LEFT JOIN {_SUMMARY} t ON t.event_id = s.event_id"
             f" LEFT JOIN (SELECT d.event_id, sum(d.tickets_sold) AS tickets, sum(d.revenue) AS revenue FROM {_DAILY} d"
             f" JOIN {_SCOPE} s ON s.event_id = d.event_id GROUP BY d.event_id) d ON d.event_id = s.event_id"
         ),
@@ -194,12 +256,7 @@ def pending_summary(connection: sa.Connection, store: str, now: datetime, *, eve
     return Summary(events, now, days)
 
 
-def mark_published(connection: sa.Connection, store: str) -> None:
-    """Forget what was pending in a store that has it now."""
-    connection.execute(sa.text(f"DELETE {_OF_STORE}"), {"store": store})
-
-
-def mark_pending(
+def mark_pending_in(
     engine: sa.Engine, groups: Iterable[tuple[str, date | None]], stores: Sequence[str], deadline: Deadline
 ) -> None:
     """Note that stores may not hold these events' days (None: their totals), so that the next run publishes them."""

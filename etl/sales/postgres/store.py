@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, Self
@@ -16,14 +17,19 @@ import sqlalchemy as sa
 
 from etl.deadline import Deadline
 from etl.load.postgres.database import transaction
+from etl.load.postgres.load import stored_tickets
 from etl.load.postgres.staging import NULL, copy_rows
 from etl.load.postgres.upgrade import upgrade
+from etl.load.store import LoadResult, StoredTickets
 from etl.records.values import DECIMALS
-from etl.sales.kept import KeptSale
-from etl.sales.run import Ingested, SliceBounds
+from etl.sales.kept import COMPARED, COUNTED, KeptSale
+from etl.sales.postgres.publication import fill_from_kept, pending_summary, publish_postgres
+from etl.sales.postgres.tables import EVENTS, MISSED, PENDING, STATE, SWEPT, TICKET_SALES, metadata
+from etl.sales.run import Ingested, NoteRows, SliceBounds
 from etl.sales.state import Counts, SalesState, from_json, to_json
-from etl.sales.tables import EVENTS, MISSED, PENDING, STATE, SWEPT, TICKET_SALES, metadata
-from etl.transform.fold import Days, Names
+from etl.sales.status import SalesStatus, sales_status
+from etl.settings import Settings
+from etl.transform.fold import Days, Names, Summary
 from etl.transform.tables import DAILY_TICKET_SALES, EVENT_SALES_SUMMARY
 
 _NAME = "sales"
@@ -32,10 +38,7 @@ _STAGED_EVENTS = "etl_staging_events"
 _STAGED_MISSES = "etl_staging_misses"
 _HASHES_A_ROW = 200
 """So that a row stays below the 2 KB from which PostgreSQL would store it apart."""
-_COUNTED = ("event_id", "sale_date", "quantity", "amount")
-"""What a sale is counted by, where it counts at all."""
-_COMPARED = (*_COUNTED, "is_undated", "changed_at", "reason")
-_COLUMNS = ("sale_id", *_COMPARED, "asked_at", "generation")
+_COLUMNS = ("sale_id", *COMPARED, "asked_at", "generation")
 
 
 class PostgresSales:
@@ -46,6 +49,7 @@ class PostgresSales:
 
     name = "postgres"
     bounds = SliceBounds(sales=50_000, seconds=30.0)
+    needs_creation = False
 
     def __init__(
         self, engine: sa.Engine, deadline: Deadline, hold: Callable[[sa.Connection], None], *, dry_run: bool = False
@@ -85,13 +89,7 @@ class PostgresSales:
             state = read_state(connection)
             if state is not None and state.fingerprint == fingerprint:
                 return state
-            state = (
-                SalesState(fingerprint)
-                if state is None
-                else SalesState(
-                    fingerprint, state.generation + 1, state.counts, sweeps=state.sweeps, published=state.published
-                )
-            )
+            state = SalesState(fingerprint) if state is None else state.next_generation(fingerprint)
             connection.execute(sa.delete(MISSED))
             self.save_in(connection, state)
             return state
@@ -152,7 +150,7 @@ class PostgresSales:
             " sale_date date, quantity bigint, amount numeric(38,9), is_undated boolean, changed_at timestamptz,"
             " reason text) ON COMMIT DROP"
         )
-        copy_rows(connection, _STAGED, ("number", "sale_id", *_COMPARED), _texts(sales), self._deadline, _IS_TEXT)
+        copy_rows(connection, _STAGED, ("number", "sale_id", *COMPARED), _texts(sales), self._deadline, _IS_TEXT)
         connection.exec_driver_sql(f"ANALYZE {_STAGED}")
         row = connection.execute(
             _INGEST,
@@ -167,7 +165,7 @@ class PostgresSales:
             connection.execute(_NOTE_SWEPT, {"sweep": state.sweep.number})
         return Ingested(row.inserted, row.updated), _counts(row)
 
-    def keep_events(self, names: Names, state: SalesState) -> None:
+    def keep_events(self, names: Names, state: SalesState) -> SalesState:
         """Keep which events are listed, with their names; an event without one keeps the name that it had."""
         with self.transaction() as connection:
             connection.exec_driver_sql(f"DROP TABLE IF EXISTS {_STAGED_EVENTS}")
@@ -177,11 +175,12 @@ class PostgresSales:
             copy_rows(connection, _STAGED_EVENTS, ("event_id", "event_name"), iter(names.items()), self._deadline)
             connection.exec_driver_sql(f"ANALYZE {_STAGED_EVENTS}")
             connection.execute(_KEEP_EVENTS, {"stores": self._stores(state)})
+        return state
 
     @staticmethod
     def _stores(state: SalesState) -> str:
         """The stores for which it is noted what is pending; in the others everything is."""
-        return json.dumps([store for store in state.published if state.holds(store)])
+        return json.dumps(state.marked_stores)
 
     def begin_sweep(self, state: SalesState) -> SalesState:
         """Write that a sweep begins, and forget what the one before it has seen."""
@@ -231,6 +230,10 @@ class PostgresSales:
         with self.transaction() as connection:
             return tuple(connection.execute(_ALL_EVENTS).scalars())
 
+    def stored_tickets(self, scope: tuple[str, ...], deadline: Deadline) -> StoredTickets:
+        """What is published, of the events in scope."""
+        return stored_tickets(self._engine, scope, deadline)
+
     def groups(self) -> Iterator[tuple[str, Days]]:
         """Each event's days, in the order of events and days."""
         with self.transaction() as connection:
@@ -243,19 +246,51 @@ class PostgresSales:
         with self.transaction() as connection:
             return {row.reason: row.sales for row in connection.execute(_REASONS)}
 
-    @staticmethod
-    def published_rows(connection: sa.Connection) -> tuple[int, int]:
-        """How many rows the published tables have: events, and days."""
-        events, days = connection.exec_driver_sql(
-            f"SELECT (SELECT count(*) FROM {EVENT_SALES_SUMMARY.name}),"
-            f" (SELECT count(*) FROM {DAILY_TICKET_SALES.name})"
-        ).one()
-        return int(events), int(days)
+    def publish(
+        self, state: SalesState, now: datetime, note: NoteRows, seal: Callable[[sa.Connection], None]
+    ) -> tuple[SalesState, LoadResult]:
+        """Publish what is pending here, with the state, and whatever `seal` adds, in one transaction.
+
+        `note` is told how many rows the published tables then have. Raises as `publish_postgres` does.
+        """
+        published = state.published_in(self.name, now)
+        with self.transaction() as connection:
+            fill = partial(fill_from_kept, everything=not state.holds(self.name))
+            result = publish_postgres(connection, now, fill, dry_run=self._dry_run)
+            connection.execute(_PUBLISHED, {"store": self.name})
+            self.save_in(connection, published)
+            note(*connection.execute(_PUBLISHED_ROWS).one())
+            seal(connection)
+        return published, result
+
+    def pending(self, store: str, state: SalesState, now: datetime) -> Summary | None:
+        """What another store is to be brought to: its events of which something is pending, whole. None: nothing."""
+        is_new = not state.holds(store)
+        with self.transaction() as connection:
+            summary = pending_summary(connection, store, now, everything=is_new)
+        return summary if summary.events or is_new else None
+
+    def mark_published(self, store: str, state: SalesState, now: datetime) -> SalesState:
+        """Forget what was pending in a store that has it now. Returns the state with it."""
+        state = state.published_in(store, now)
+        with self.transaction() as connection:
+            connection.execute(_PUBLISHED, {"store": store})
+            self.save_in(connection, state)
+        return state
 
     def recount(self) -> Counts:
         """The counts, counted anew."""
         with self.transaction() as connection:
             return _counts(connection.execute(_RECOUNT).one())
+
+
+def status_in(connection: sa.Connection, settings: Settings) -> SalesStatus | None:
+    """How the kept sales stand, within a transaction of the caller's; None where none has been kept yet."""
+    state = read_state(connection) if sa.inspect(connection).has_table(STATE.name) else None
+    if state is None:
+        return None
+    counted = sa.select(PENDING.c.store, sa.func.count().label("pending")).group_by(PENDING.c.store)
+    return sales_status(settings, state, {row.store: row.pending for row in connection.execute(counted)})
 
 
 def read_state(connection: sa.Connection) -> SalesState | None:
@@ -323,20 +358,20 @@ WITH latest AS (
 ), compared AS (
   SELECT l.sale_id, l.event_id, CASE WHEN l.is_undated THEN coalesce(k.sale_date, l.sale_date) ELSE l.sale_date END
       AS sale_date, l.quantity, l.amount, l.is_undated, l.changed_at, l.reason,
-    k.sale_id AS old_sale_id, {", ".join(f"k.{name} AS old_{name}" for name in _COMPARED)},
+    k.sale_id AS old_sale_id, {", ".join(f"k.{name} AS old_{name}" for name in COMPARED)},
     k.generation AS old_generation, k.asked_at AS old_asked_at
   FROM latest l LEFT JOIN {TICKET_SALES.name} k ON k.sale_id = l.sale_id
 ), changed AS MATERIALIZED (
-  SELECT *, old_sale_id IS NULL OR ({_list(_COUNTED)}, reason) IS DISTINCT FROM ({_list(_COUNTED, "old_")}, old_reason)
+  SELECT *, old_sale_id IS NULL OR ({_list(COUNTED)}, reason) IS DISTINCT FROM ({_list(COUNTED, "old_")}, old_reason)
       AS is_recounted
   FROM compared
   WHERE old_sale_id IS NULL OR old_generation < :generation
-    OR (({_list(_COMPARED)}) IS DISTINCT FROM ({_list(_COMPARED, "old_")})
+    OR (({_list(COMPARED)}) IS DISTINCT FROM ({_list(COMPARED, "old_")})
       AND NOT coalesce(changed_at < old_changed_at
         AND CAST(:asked_at AS timestamptz) - old_asked_at < make_interval(secs => :lookback), false))
 ), written AS (
   INSERT INTO {TICKET_SALES.name} ({_list(_COLUMNS)})
-  SELECT sale_id, {_list(_COMPARED)}, CAST(:asked_at AS timestamptz), CAST(:generation AS integer) FROM changed
+  SELECT sale_id, {_list(COMPARED)}, CAST(:asked_at AS timestamptz), CAST(:generation AS integer) FROM changed
   ORDER BY sale_id
   ON CONFLICT (sale_id) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in _COLUMNS[1:])}
 ), regrouped AS (
@@ -408,6 +443,10 @@ _REASONS = sa.text(
     f"SELECT reason, count(*) AS sales FROM {TICKET_SALES.name} WHERE reason IS NOT NULL GROUP BY reason"
 )
 _RECOUNT = sa.text(f"SELECT {_sums('')} FROM {TICKET_SALES.name}")
+_PUBLISHED = sa.text(f"DELETE FROM {PENDING.name} WHERE store = :store")
+_PUBLISHED_ROWS = sa.text(
+    f"SELECT (SELECT count(*) FROM {EVENT_SALES_SUMMARY.name}), (SELECT count(*) FROM {DAILY_TICKET_SALES.name})"
+)
 _SAVE = sa.text(
     f"INSERT INTO {STATE.name} (name, state) VALUES (:name, :state)"
     " ON CONFLICT (name) DO UPDATE SET state = excluded.state"

@@ -1,4 +1,4 @@
-"""When each record of a batch was changed last, as its upstream says. Pure."""
+"""When each record of a batch was changed last, or created, as its upstream says. Pure."""
 
 from __future__ import annotations
 
@@ -15,16 +15,18 @@ from etl.records.values import read_moment
 
 CHANGE_KEYS = ("updatedAt", "updated_at", "modifiedAt", "modified_at")
 """Where a record's time of change is looked for, in this order, where no setting names the key."""
+CREATION_KEYS = ("createdAt", "created_at")
+"""Where its time of creation is looked for."""
 
 
-class ChangeTimes:
-    """Reads the times of change of whole batches. `key` is the only key to look for it under, None for CHANGE_KEYS."""
+class RecordTimes:
+    """Reads a time of each record of whole batches, under the first of these keys that it has."""
 
-    def __init__(self, key: str | None = None) -> None:
-        self._keys: Sequence[str] = CHANGE_KEYS if key is None else (key,)
-        attributes: list[Any] = [(f"changed_{number}", Any, None) for number in range(len(self._keys))]
-        rename = {f"changed_{number}": name for number, name in enumerate(self._keys)}
-        item_type = msgspec.defstruct("ChangedItem", attributes, rename=rename, gc=False)
+    def __init__(self, keys: Sequence[str]) -> None:
+        self._keys = keys
+        attributes: list[Any] = [(f"time_{number}", Any, None) for number in range(len(self._keys))]
+        rename = {f"time_{number}": name for number, name in enumerate(self._keys)}
+        item_type = msgspec.defstruct("TimedItem", attributes, rename=rename, gc=False)
         self._decoder = msgspec.json.Decoder(list[item_type], float_hook=str)  # type: ignore[valid-type]
         self._names = tuple(rename)
 

@@ -1,0 +1,1 @@
+"""Kept sales in BigQuery."""
