@@ -59,17 +59,10 @@ def shop(request: pytest.FixtureRequest, postgres_server: EmbeddedPostgres, data
         if "postgres" in request.param:
             made.env["DATABASE_URL"] = postgres_server.url(database)
         if own == "bigquery":
-            made.warehouse = Warehouse(
-                request.getfixturevalue("bigquery_client"),
-                request.getfixturevalue("bigquery_dataset"),
-                stack.enter_context(BigQueryFront(request.getfixturevalue("bigquery_emulator").url)),
-            )
-            made.env |= {
-                "BQ_ENABLED": "true",
-                "BQ_PROJECT_ID": request.getfixturevalue("bigquery_project"),
-                "BQ_DATASET": made.warehouse.dataset,
-                "BIGQUERY_EMULATOR_HOST": made.warehouse.front.url,
-            }
+            front = stack.enter_context(BigQueryFront(request.getfixturevalue("bigquery_emulator").url))
+            made.warehouse = Warehouse.open(front)
+            stack.callback(made.warehouse.close)
+            made.env |= made.warehouse.env
 
         def move_on(_: int) -> None:
             made.now += timedelta(seconds=made.request_seconds)

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Self
+from uuid import uuid4
 
 import pytest
+from google.auth.credentials import AnonymousCredentials
 from google.cloud.bigquery import Client, QueryJobConfig
 
 from etl import run_etl_once
@@ -62,6 +64,30 @@ class Warehouse:
     client: Client
     dataset: str
     front: BigQueryFront
+
+    @classmethod
+    def open(cls, front: BigQueryFront, project: str = "veritix-test") -> Self:
+        """A dataset that doesn't exist yet."""
+        client = Client(
+            project,
+            credentials=AnonymousCredentials(),  # type: ignore[no-untyped-call]
+            client_options={"api_endpoint": front.url},
+        )
+        return cls(client, f"test_{uuid4().hex[:12]}", front)
+
+    def close(self) -> None:
+        self.client.delete_dataset(self.dataset, delete_contents=True, not_found_ok=True, timeout=30)
+        self.client.close()  # type: ignore[no-untyped-call]
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The settings that lead here."""
+        return {
+            "BQ_ENABLED": "true",
+            "BQ_PROJECT_ID": self.client.project,
+            "BQ_DATASET": self.dataset,
+            "BIGQUERY_EMULATOR_HOST": self.front.url,
+        }
 
     def sql(self, statement: str) -> list[tuple[Any, ...]]:
         config = QueryJobConfig(default_dataset=f"{self.client.project}.{self.dataset}")

@@ -11,6 +11,8 @@ from tests.evidence.increments.world import World
 
 Groups = dict[tuple[str, str], tuple[int, Decimal]]
 """(event id, day) -> tickets and revenue."""
+Kept = dict[str, tuple[str | None, str | None, int | None, Decimal | None]]
+"""Sale id -> event id, day, quantity and amount."""
 
 
 def fold(sales: Iterable[Mapping[str, Any]]) -> Groups:
@@ -30,7 +32,7 @@ class Published:
 
     daily: Groups
     events: dict[str, tuple[int, Decimal]]
-    kept: dict[str, tuple[str | None, str | None, int | None, Decimal | None]]
+    kept: Kept
 
 
 def inner_faults(published: Published) -> list[str]:

@@ -1,7 +1,8 @@
-"""Plays histories of an upstream whose sales are kept, with the real ETL, over HTTP, and a real PostgreSQL.
+"""Plays histories of an upstream whose sales are kept, with the real ETL, over HTTP, and real stores.
 
     python -m tests.evidence.increments.play --count 3000     plays many, and prints how they ended
     python -m tests.evidence.increments.play --seed 17        plays one, and prints what each run came to
+    python -m tests.evidence.increments.play --bigquery       keeps the sales in BigQuery, every other time alone
 
 A seed makes the same history each time. Time is the world's: each request moves it on, and no wait takes any.
 """
@@ -11,31 +12,35 @@ import random
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
+import pytest
 import sqlalchemy as sa
 
 from etl.deadline import Deadline
 from etl.errors import EtlError
+from etl.load.bigquery.client import Jobs
 from etl.load.postgres.database import engine_for
 from etl.logs import configure_logs
+from etl.run import ledger
 from etl.run.pipeline import RunOptions, run_etl_once
 from etl.settings import Settings
+from tests.doubles.bigquery import BigQueryEmulator
+from tests.doubles.bigquery_front import BigQueryFront
 from tests.doubles.postgres import EmbeddedPostgres
 from tests.doubles.ticketing.api import Statements, TicketingApi
 from tests.doubles.ticketing.changes import Changes, RecordRoute
 from tests.doubles.ticketing.cursors import Order
-from tests.evidence.increments.judge import Groups, Published, fold, inner_faults, outer_faults
+from tests.evidence.increments.judge import Groups, Kept, Published, fold, inner_faults, outer_faults
 from tests.evidence.increments.world import EVENTS, START, Habits, World
+from tests.support.shop import Warehouse
 
 LOOKBACK = 3600.0
 EVERY = 900.0
-TABLES = (
-    "event_sales_summary, daily_ticket_sales, etl_ticket_sales, etl_pending_groups, etl_swept_sales, etl_missed_sales,"
-    " etl_sales_state, etl_events, etl_runs, etl_rejected_records, etl_lease, etl_job_counts"
-)
+_THERE = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
 QUERIES = (
     "filter.updatedAt=$gte:{since}&sortBy=updatedAt:DESC",
     "filter=updatedAt||$gte||{since}&sort=updatedAt,DESC",
@@ -148,12 +153,37 @@ class Played:
     sweeps: int = 0
 
 
-class Player:
-    """Plays histories in one database."""
+@contextmanager
+def killed_at_job(job: int | None) -> Iterator[None]:
+    """At so many jobs the process is no more: of an odd number before the job begins, of an even one after its end."""
+    left = [job]
 
-    def __init__(self, postgres: EmbeddedPostgres, database: str) -> None:
+    def dying(call: Callable[..., Any]) -> Callable[..., Any]:
+        def die(*arguments: Any, **options: Any) -> Any:
+            if left[0] is not None:
+                left[0] -= 1
+                if left[0] < 0:
+                    if job is not None and job % 2 == 0:
+                        call(*arguments, **options)
+                    raise Killed
+            return call(*arguments, **options)
+
+        return die
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Jobs, "query", dying(Jobs.query))
+        patch.setattr(Jobs, "load", dying(Jobs.load))
+        yield
+
+
+class Player:
+    """Plays histories in one database, or where there is a `front` in BigQuery, every other time with the database."""
+
+    def __init__(self, postgres: EmbeddedPostgres, database: str, front: BigQueryFront | None = None) -> None:
         self._postgres = postgres
         self._database = database
+        self._front = front
+        self._warehouse: Warehouse | None = None
 
     def play(self, history: History) -> Played:
         """All runs of a history, then quiet and two sweeps."""
@@ -169,7 +199,7 @@ class Player:
                 kill = dice.randint(1, 60) if dice.random() < history.kills else None
                 self._run(settings, world, played, kill)
                 if kill is not None:
-                    self._postgres.run("UPDATE etl_lease SET expires_at = now()", self._database)
+                    self._forget_lease(settings)
                 world.pass_time(EVERY)
             world.quieten(8 * LOOKBACK)
             self._end(settings, world, played)
@@ -199,14 +229,17 @@ class Player:
         env = {
             "NEST_API_BASE_URL": api.base_url,
             "NEST_API_CONCURRENCY": "1",
-            "DATABASE_URL": self._postgres.url(self._database),
-            "ETL_SALES_STORE": "postgres",
             "ETL_LOOKBACK_SECONDS": str(int(LOOKBACK)),
             "ETL_SWEEP_HOURS": "1",
             "ETL_MAX_SHRINK_RATIO": "1",
             "ETL_MAX_REJECT_RATIO": "1",
             "ETL_DEADLINE_SECONDS": str(history.deadline),
         }
+        if self._warehouse is None or history.seed % 2:
+            env["DATABASE_URL"] = self._postgres.url(self._database)
+        env["ETL_SALES_STORE"] = "postgres" if self._warehouse is None else "bigquery"
+        if self._warehouse is not None:
+            env |= self._warehouse.env
         if history.query is not None:
             env["NEST_API_CHANGED_QUERY"] = history.query
         return Settings.from_env(env)
@@ -218,7 +251,7 @@ class Player:
         )
         width = off = 0
         try:
-            with killed_after(engine_for(settings), kill):
+            with self._killed(settings, kill):
                 report = run_etl_once(settings, options)
             answer = report.status
             if report.kept_sales is not None:
@@ -230,12 +263,13 @@ class Player:
             played.trace.append(f"{answer}: {error}")
         except Killed:
             answer = "killed"
-            engine_for(settings).dispose()
+            if settings.uses_postgres:
+                engine_for(settings).dispose()
         played.answers[answer] += 1
         played.trace.append(f"{began:%H:%M:%S} {answer} off {off} width {width}, {len(world.sales)} sales")
         if answer.startswith("success"):
             published = self._published()
-            faults = inner_faults(published)
+            faults = [*inner_faults(published), *self._between_stores(settings, published)]
             is_sure = "undeclared" not in answer
             if is_sure and played.history.query is not None and played.history.cached_seconds == 0:
                 slack = 0 if world.habits.lagging == 0 else len(world.versions)
@@ -248,6 +282,30 @@ class Player:
         if answer in ("internal_error", "load_failed", "configuration_error", "upstream_error"):
             played.faults.append(f"{began:%H:%M:%S}: {played.trace[-2]}")
         return answer
+
+    @contextmanager
+    def _killed(self, settings: Settings, kill: int | None) -> Iterator[None]:
+        if self._warehouse is None:
+            with killed_after(engine_for(settings), kill):
+                yield
+        else:
+            with killed_at_job(None if kill is None else kill // 4):
+                yield
+
+    def _forget_lease(self, settings: Settings) -> None:
+        """What a killed process held is no longer held."""
+        if settings.uses_postgres:
+            self._postgres.run("UPDATE etl_lease SET expires_at = now()", self._database)
+        else:
+            setattr(ledger, "_in_process", ledger.MemoryLedger())  # noqa: B010 - the process is another one
+
+    def _between_stores(self, settings: Settings, published: Published) -> list[str]:
+        """Where the other store doesn't hold the same."""
+        if self._warehouse is None or not settings.uses_postgres:
+            return []
+        other = self._published_in_postgres({})
+        same = (other.daily, other.events) == (published.daily, published.events)
+        return [] if same else ["the stores differ"]
 
     @staticmethod
     def _counts(name: str, count: int, played: Played, off: int) -> bool:
@@ -273,20 +331,37 @@ class Player:
             played.faults.append(f"in the end kept {sorted(kept - there)} and not {sorted(there - kept)}")
 
     def _published(self) -> Published:
-        run = self._postgres.run
-        daily = run("SELECT event_id, sale_date::text, tickets_sold, revenue FROM daily_ticket_sales", self._database)
-        events = run("SELECT event_id, total_tickets, total_revenue FROM event_sales_summary", self._database)
-        kept = run("SELECT sale_id, event_id, sale_date::text, quantity, amount FROM etl_ticket_sales", self._database)
+        if self._warehouse is None:
+            sales = "SELECT sale_id, event_id, sale_date::text, quantity, amount FROM etl_ticket_sales"
+            rows = self._postgres.run(sales, self._database)
+            return self._published_in_postgres({row[0]: (row[1], row[2], row[3], row[4]) for row in rows})
+        ask = self._warehouse.sql
+        daily = ask("SELECT event_id, CAST(sale_date AS STRING), tickets_sold, revenue FROM daily_ticket_sales")
+        events = ask("SELECT event_id, total_tickets, total_revenue FROM event_sales_summary")
+        kept = ask("SELECT sale_id, event_id, CAST(sale_date AS STRING), quantity, amount FROM etl_ticket_sales")
+        assert len({row[0] for row in kept}) == len(kept), "a sale is kept twice"
         return Published(
             {(row[0], row[1]): (row[2], row[3]) for row in daily},
             {row[0]: (row[1], row[2]) for row in events},
             {row[0]: (row[1], row[2], row[3], row[4]) for row in kept},
         )
 
+    def _published_in_postgres(self, kept: Kept) -> Published:
+        run = self._postgres.run
+        daily = run("SELECT event_id, sale_date::text, tickets_sold, revenue FROM daily_ticket_sales", self._database)
+        events = run("SELECT event_id, total_tickets, total_revenue FROM event_sales_summary", self._database)
+        return Published(
+            {(row[0], row[1]): (row[2], row[3]) for row in daily}, {row[0]: (row[1], row[2]) for row in events}, kept
+        )
+
     def _reset(self) -> None:
-        there = self._postgres.run("SELECT to_regclass('etl_sales_state') IS NOT NULL", self._database)[0][0]
+        if self._front is not None:
+            if self._warehouse is not None:
+                self._warehouse.close()
+            self._warehouse = Warehouse.open(self._front)
+        there = self._postgres.run(_THERE, self._database)
         if there:
-            self._postgres.run(f"TRUNCATE {TABLES}", self._database)
+            self._postgres.run(f"TRUNCATE {', '.join(name for (name,) in there)}", self._database)
 
 
 def _shown(groups: Groups) -> str:
@@ -320,11 +395,17 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="increments", description="Plays histories of kept sales.")
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--bigquery", action="store_true", help="keep the sales in BigQuery's emulator")
     parser.add_argument("--seed", type=int, help="play only this one, and print what each run came to")
     chosen = parser.parse_args(arguments)
     configure_logs("CRITICAL")
-    with EmbeddedPostgres() as postgres:
-        player = Player(postgres, postgres.create_database())
+    with ExitStack() as stack:
+        postgres = stack.enter_context(EmbeddedPostgres())
+        front = None
+        if chosen.bigquery:
+            emulator = stack.enter_context(BigQueryEmulator())
+            front = stack.enter_context(BigQueryFront(emulator.url))
+        player = Player(postgres, postgres.create_database(), front)
         if chosen.seed is not None:
             played = player.play(make_history(chosen.seed))
             print(played.history, *played.trace, *played.faults, sep="\n")
