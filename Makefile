@@ -12,6 +12,8 @@ ARGS =
 EXAMPLES = 100000
 # For `make increments`: how many histories of an upstream whose sales are kept.
 HISTORIES = 3000
+# And how many with the sales in BigQuery, whose emulator is slow.
+BIGQUERY_HISTORIES = 500
 # For `make serve`: no serves the bare function, with only what the environment names.
 SANDBOX = yes
 # For `make requirements`: --upgrade takes the newest versions instead of keeping those that still fit.
@@ -27,7 +29,7 @@ help:
 	@echo "make test          linters, types and all tests; ARGS=\"-k NAME\" for some of them"
 	@echo "make test-fast     the unit tests alone, in seconds"
 	@echo "make fuzz          random input, until something gives; EXAMPLES=1000, ARGS=\"-k settings\""
-	@echo "make increments    3,000 histories of kept sales; HISTORIES=200"
+	@echo "make increments    3,000 histories of kept sales, 500 in BigQuery; HISTORIES=200"
 	@echo "make faults        1,600 faults against real processes; ARGS=\"--count 60 --seed 2\", ARGS=\"--only ID\""
 	@echo "make bench         time and memory against what this machine can do; ARGS=\"--rows 1a,2 --scale 0.1\""
 	@echo "make lint, format  the linters and types alone; make the code look as they want it"
@@ -59,7 +61,7 @@ fuzz: $(INSTALLED)
 	FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest --numprocesses 2 tests/evidence/test_fuzz.py $(ARGS)
 
 increments: $(INSTALLED)
-	INCREMENTS=$(HISTORIES) $(BIN)/python -m pytest --numprocesses 2 --timeout 3600 tests/evidence/test_increments.py \
+	INCREMENTS=$(HISTORIES) INCREMENTS_IN_BIGQUERY=$(BIGQUERY_HISTORIES) $(BIN)/python -m pytest --numprocesses 2 --timeout 7200 tests/evidence/test_increments.py \
 	  -k comes_out $(ARGS)
 
 faults: $(INSTALLED)

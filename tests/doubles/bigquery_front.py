@@ -30,6 +30,7 @@ class BigQueryFront(HttpStandIn):
     - A request of more than `request_bytes`, other than an upload, is a 413. (The emulator takes any.)
     - A script may have parameters. (The emulator takes them in single statements.)
     - `log` holds every request, and so what the emulator forgets, such as a table's `expirationTime`.
+    - `location` is where tables say that they are. (The emulator says nothing.)
     - `tables` are the rules that tables bring with them.
     - `fail(LOSE_ANSWER, path=...)` lets the work be done and then breaks the connection; a status or HANG does
       as in `HttpStandIn`.
@@ -38,9 +39,11 @@ class BigQueryFront(HttpStandIn):
     def __init__(self, backend: str, request_bytes: int = REQUEST_BYTES) -> None:
         super().__init__()
         self._request_bytes = request_bytes
+        self.location: str | None = None
         self._backend = backend
         self._pool = urllib3.PoolManager(retries=False, maxsize=8)
         self._taken: set[str] = set()
+        self._failing: list[str] = []
         self._loaded: dict[str, Any] = {}
         self._uploads: dict[str, str] = {}
         self._bodies: dict[str, bytes] = {}
@@ -58,13 +61,33 @@ class BigQueryFront(HttpStandIn):
             return json_answer(self._loaded[asked["id"]])
         if _QUERIES.fullmatch(request.path) and request.method == "POST":
             return self._query(request, request.json["query"])
-        return self.tables.answer(request) or self._forward(request)
+        return self._moved(self.tables.answer(request) or self._forward(request))
+
+    def _moved(self, answer: Answer) -> Answer:
+        if self.location is None or answer.status != 200 or not isinstance(answer.body, bytes) or not answer.body:
+            return answer
+        content = json.loads(answer.body)
+        return json_answer(
+            {**content, "location": self.location} if content.get("kind") == "bigquery#table" else content
+        )
 
     def _insert(self, request: Request) -> Answer:
         job_id = _job_id(request)
         if not self._take(job_id):
             return _duplicate(job_id)
+        if self._failing:
+            return json_answer(self._failed(request.json, self._failing.pop(0)))
         return self._query(request, request.json["configuration"]["query"]["query"])
+
+    def fail_jobs(self, *reasons: str) -> None:
+        """The next queries begin as jobs, and fail for these reasons: their ids are burnt."""
+        self._failing += reasons
+
+    def _failed(self, job: dict[str, Any], reason: str) -> dict[str, Any]:
+        error = {"reason": reason, "message": f"made to fail with {reason}"}
+        failed = {**job, "kind": "bigquery#job", "status": {"state": "DONE", "errorResult": error, "errors": [error]}}
+        self._loaded[job["jobReference"]["jobId"]] = failed
+        return failed
 
     def _query(self, request: Request, query: str) -> Answer:
         if refusal := self.tables.refusal(query):

@@ -12,10 +12,13 @@ import pytest
 from etl.sales.changes import ChangeFilter
 from etl.sales.postgres.store import PostgresSales
 from tests import ROOT
+from tests.doubles.bigquery import BigQueryEmulator
+from tests.doubles.bigquery_front import BigQueryFront
 from tests.doubles.postgres import EmbeddedPostgres
 from tests.evidence.increments.play import KINDS, Player, make_history, play_many, score
 
 COUNT = int(os.environ.get("INCREMENTS", "200"))
+COUNT_IN_BIGQUERY = int(os.environ.get("INCREMENTS_IN_BIGQUERY", "16"))
 PARTS = 4
 """So that they are played beside each other."""
 
@@ -29,6 +32,24 @@ def player(postgres_server: EmbeddedPostgres, database: str) -> Player:
 def test_no_history_comes_out_wrong(player: Player, part: int, capsys: pytest.CaptureFixture[str]) -> None:
     """What is published is the sums of what the upstream had, and in the end of what it has."""
     played = play_many(range(part, COUNT, PARTS), player)
+    with capsys.disabled():
+        print("", *score(played), sep="\n")
+    assert not [(one.history.seed, one.faults) for one in played if one.faults]
+
+
+@pytest.mark.parametrize("part", range(2))
+def test_no_history_comes_out_wrong_in_bigquery(
+    postgres_server: EmbeddedPostgres,
+    database: str,
+    bigquery_emulator: BigQueryEmulator,
+    part: int,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The same with the sales in BigQuery: alone and, every other one, with PostgreSQL, which holds the same."""
+    with BigQueryFront(bigquery_emulator.url) as front:
+        # Each part has histories of both kinds.
+        seeds = [seed for seed in range(COUNT_IN_BIGQUERY) if seed // 2 % 2 == part]
+        played = play_many(seeds, Player(postgres_server, database, front))
     with capsys.disabled():
         print("", *score(played), sep="\n")
     assert not [(one.history.seed, one.faults) for one in played if one.faults]

@@ -37,9 +37,8 @@ QUERIES = [
 ]
 
 
-STORES = ("postgres", "bigquery", "bigquery, then postgres")
+STORES = ("postgres", "bigquery, then postgres")
 ONLY_POSTGRES = pytest.mark.parametrize("shop", STORES[:1], indirect=True)
-HANDED_OVER = pytest.mark.parametrize("shop", STORES[2:], indirect=True)
 
 
 @pytest.fixture(params=STORES)

@@ -212,6 +212,8 @@ _HINTS: dict[int, str] = {
     429: "Too many jobs or table changes: run less often",
 }
 _HINTS_BY_WORDS: dict[str, str] = {
+    "partitions": "BigQuery takes 4,000 days a statement and 10,000 a table. For sales of more days write "
+    "BQ_PARTITION_BY=month, and rename the table that is partitioned by days: the next run makes a new one",
     "streaming buffer": "That passes by itself: rows that the write mode `stream` has sent can't be changed for 30 to "
     "90 minutes. The first run after that merges all",
     "without a filter over column": "Allow that: ALTER TABLE ... SET OPTIONS (require_partition_filter = FALSE)",

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import IO, TYPE_CHECKING, Any
 
 from etl.deadline import Deadline
+from etl.errors import ConfigurationError
 from etl.load.bigquery.client import Jobs, attempt, client_for
 from etl.load.bigquery.tables import Definition, define_table, expirations, keep_statement
 from etl.settings import Settings
@@ -42,11 +43,17 @@ class Dataset:
         return f"{STAGING}{name}_{self._run_id.replace('-', '_')}"
 
     def find_table(self, name: str) -> BigQueryTable | None:
-        """A table; None where there is none."""
+        """A table; None where there is none. Raises ConfigurationError where the dataset is in another location."""
         from google.api_core.exceptions import NotFound
 
         with suppress(NotFound):
-            return self.client.get_table(self.table_path(name), **self.bounds)
+            table = self.client.get_table(self.table_path(name), **self.bounds)
+            if table.location and table.location.upper() != self._settings.bq_location.upper():
+                raise ConfigurationError(
+                    f"BQ_LOCATION is {self._settings.bq_location}, and the dataset {self.path} is in {table.location}: "
+                    f"write BQ_LOCATION={table.location}, or name another dataset"
+                )
+            return table
         return None
 
     def create_table(self, name: str, definition: Definition) -> BigQueryTable:
