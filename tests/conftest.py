@@ -9,6 +9,7 @@ from contextlib import closing
 import pytest
 from google.cloud.bigquery import Client
 
+from etl.run.ledger import MemoryLedger
 from tests.doubles.bigquery import BigQueryEmulator
 from tests.doubles.postgres import EmbeddedPostgres
 from tests.sandbox.function import reach_loopback
@@ -16,6 +17,8 @@ from tests.sandbox.function import reach_loopback
 LONGEST_FIRST = (
     "test_faults",
     "test_increments",
+    "test_kept_sales_in_bigquery",
+    "test_kept_sales",
     "test_terraform",
     "test_function",
     "test_histories",
@@ -39,6 +42,12 @@ def pytest_configure() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     ranks = {name: rank for rank, name in enumerate(LONGEST_FIRST)}
     items.sort(key=lambda item: ranks.get(item.path.stem, len(ranks)))
+
+
+@pytest.fixture(autouse=True)
+def process_ledger(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a process remembers of runs without PostgreSQL begins anew: each test is a process of its own."""
+    monkeypatch.setattr("etl.run.ledger._in_process", MemoryLedger())
 
 
 @pytest.fixture(scope="session")
