@@ -26,6 +26,8 @@ locals {
     BQ_LOCATION            = var.enable_bigquery ? var.bigquery_location : null
     BQ_TABLE_EVENT_SUMMARY = var.enable_bigquery ? var.bigquery_table_event_summary : null
     BQ_TABLE_DAILY_SALES   = var.enable_bigquery ? var.bigquery_table_daily_sales : null
+    BQ_TABLE_TICKET_SALES  = var.enable_bigquery ? var.bigquery_table_ticket_sales : null
+    BQ_PARTITION_BY        = var.enable_bigquery ? var.bigquery_partition_by : null
     BQ_WRITE_MODE          = var.enable_bigquery ? var.bigquery_write_mode : null
 
     ETL_SALES_STORE         = var.etl_sales_store

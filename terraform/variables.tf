@@ -196,14 +196,19 @@ variable "nest_api_token_existing_secret" {
 # --- The run ---------------------------------------------------------------------------------------
 
 variable "etl_sales_store" {
-  description = "Where sales are kept, so that runs read only what changed: none or postgres (docs/increments.md)."
+  description = "Where sales are kept, so that runs read only what changed: none, postgres or bigquery (docs/increments.md)."
   type        = string
   default     = "none"
   nullable    = false
 
   validation {
-    condition     = contains(["none", "postgres"], var.etl_sales_store)
-    error_message = "etl_sales_store is ${var.etl_sales_store}: write none or postgres."
+    condition     = contains(["none", "postgres", "bigquery"], var.etl_sales_store)
+    error_message = "etl_sales_store is ${var.etl_sales_store}: write none, postgres or bigquery."
+  }
+
+  validation {
+    condition     = var.etl_sales_store != "bigquery" || var.enable_bigquery
+    error_message = "etl_sales_store is bigquery, and enable_bigquery is false: set it to true, or keep the sales in postgres."
   }
 
   validation {
@@ -768,6 +773,30 @@ variable "bigquery_table_daily_sales" {
   validation {
     condition     = can(regex("^[A-Za-z0-9_]+$", var.bigquery_table_daily_sales)) && var.bigquery_table_daily_sales != var.bigquery_table_event_summary
     error_message = "bigquery_table_daily_sales is ${jsonencode(var.bigquery_table_daily_sales)}: write letters, digits and _, and another name than bigquery_table_event_summary."
+  }
+}
+
+variable "bigquery_table_ticket_sales" {
+  description = "With sales kept in BigQuery: their table, with whose name the function's other tables of kept sales begin."
+  type        = string
+  default     = "etl_ticket_sales"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[A-Za-z0-9_]+$", var.bigquery_table_ticket_sales)) && !contains([var.bigquery_table_event_summary, var.bigquery_table_daily_sales], var.bigquery_table_ticket_sales)
+    error_message = "bigquery_table_ticket_sales is ${jsonencode(var.bigquery_table_ticket_sales)}: write letters, digits and _, and another name than the summaries have."
+  }
+}
+
+variable "bigquery_partition_by" {
+  description = "Partitions of the tables that the function makes: day or month, for sales on more than 10,000 days."
+  type        = string
+  default     = "day"
+  nullable    = false
+
+  validation {
+    condition     = contains(["day", "month"], var.bigquery_partition_by)
+    error_message = "bigquery_partition_by is ${jsonencode(var.bigquery_partition_by)}: write day or month."
   }
 }
 

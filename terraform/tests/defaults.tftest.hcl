@@ -162,6 +162,10 @@ run "defaults" {
     error_message = "BigQuery is on by default, and keeps its tables."
   }
   assert {
+    condition     = google_bigquery_dataset.etl[0].default_table_expiration_ms == null && google_bigquery_dataset.etl[0].default_partition_expiration_ms == null
+    error_message = "No table and no day may expire: an expiration that someone sets is taken back."
+  }
+  assert {
     condition     = google_bigquery_dataset_iam_member.run_edits[0].role == "roles/bigquery.dataEditor" && google_bigquery_dataset_iam_member.run_edits[0].dataset_id == "veritix"
     error_message = "The run account edits the one dataset."
   }

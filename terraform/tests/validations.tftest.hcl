@@ -63,6 +63,7 @@ run "what_is_wrong_by_itself" {
     bigquery_location                  = "Frankfurt"
     bigquery_table_event_summary       = "event.summary"
     bigquery_write_mode                = "append"
+    bigquery_partition_by              = "hour"
     alert_emails                       = ["Jo Doe <jo@example.com>"]
     alert_notification_channels        = ["123"]
     alert_missed_runs                  = 1
@@ -82,6 +83,7 @@ run "what_is_wrong_by_itself" {
     var.existing_instance_connection_name, var.database_name, var.database_version, var.database_tier, var.database_disk_limit_gb,
     var.database_backups, var.database_instance_name, var.subnetwork_cidr,
     var.bigquery_dataset, var.bigquery_location, var.bigquery_table_event_summary, var.bigquery_write_mode,
+    var.bigquery_partition_by,
     var.alert_emails, var.alert_notification_channels, var.alert_missed_runs, var.alert_duration_ratio, var.alert_rejected_records,
   ]
 }
@@ -139,17 +141,33 @@ run "what_does_not_fit_together" {
   ]
 }
 
+run "kept_sales_without_their_store" {
+  command = plan
+
+  variables {
+    enable_bigquery             = false
+    etl_sales_store             = "bigquery"
+    bigquery_table_ticket_sales = "daily_ticket_sales"
+  }
+
+  expect_failures = [var.etl_sales_store, var.bigquery_table_ticket_sales]
+}
+
 run "halves_of_pairs" {
   command = plan
 
   variables {
-    nest_api_base_url     = "https://api.example.com/v1?key=1"
-    nest_api_token_source = "existing"                                 # without a secret
-    etl_cron              = "30 6 * * *"                               # without its longest gap
-    existing_network      = "projects/shared-vpc/global/networks/main" # without a subnetwork
+    nest_api_base_url           = "https://api.example.com/v1?key=1"
+    nest_api_token_source       = "existing"                                 # without a secret
+    etl_cron                    = "30 6 * * *"                               # without its longest gap
+    existing_network            = "projects/shared-vpc/global/networks/main" # without a subnetwork
+    bigquery_table_ticket_sales = "ticket-sales"
   }
 
-  expect_failures = [var.nest_api_base_url, var.nest_api_token_existing_secret, var.etl_cron_longest_gap_minutes, var.existing_subnetwork]
+  expect_failures = [
+    var.nest_api_base_url, var.nest_api_token_existing_secret, var.etl_cron_longest_gap_minutes, var.existing_subnetwork,
+    var.bigquery_table_ticket_sales,
+  ]
 }
 
 run "names_of_another_form" {

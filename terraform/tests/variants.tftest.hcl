@@ -35,6 +35,29 @@ run "bigquery_off" {
   }
 }
 
+run "sales_kept_in_bigquery" {
+  command = plan
+
+  variables {
+    etl_sales_store             = "bigquery"
+    bigquery_table_ticket_sales = "kept_sales"
+    bigquery_partition_by       = "month"
+    nest_api_changed_query      = "updated_after={since}"
+  }
+
+  assert {
+    condition = [
+      for name in ["ETL_SALES_STORE", "BQ_ENABLED", "BQ_TABLE_TICKET_SALES", "BQ_PARTITION_BY", "BQ_WRITE_MODE", "NEST_API_CHANGED_QUERY"] :
+      google_cloudfunctions2_function.etl.service_config[0].environment_variables[name]
+    ] == ["bigquery", "true", "kept_sales", "month", "merge", "updated_after={since}"]
+    error_message = "The function must keep the sales in BigQuery."
+  }
+  assert {
+    condition     = google_bigquery_dataset_iam_member.run_edits[0].role == "roles/bigquery.dataEditor" && google_bigquery_dataset_iam_member.run_edits[0].dataset_id == "veritix" && google_project_iam_member.run_queries[0].role == "roles/bigquery.jobUser"
+    error_message = "Kept sales need the rights that the summaries need, and no other."
+  }
+}
+
 run "existing_instance" {
   command = plan
 

@@ -360,6 +360,12 @@ def test_each_account_has_its_roles_and_no_other(results: RunResults) -> None:
     assert granted == {(account, role) for account, role, _ in ROLES}
 
 
+def test_function_alone_makes_tables(results: RunResults) -> None:
+    """No plan has a BigQuery table: the function knows their columns, and their days must never expire."""
+    assert "google_bigquery_table" not in {kind for _, kind, _ in google_resources(results)}
+    assert "google_bigquery_dataset" in {kind for _, kind, _ in google_resources(results)}
+
+
 def test_grants_on_projects_are_narrowed(results: RunResults) -> None:
     """A role is granted on a whole project only where SECURITY.md says so: Google Cloud offers nothing narrower."""
     whole_project = {role for _, role, on in ROLES if on == "the project"}
