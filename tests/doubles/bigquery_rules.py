@@ -3,13 +3,14 @@
 import json
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import sqlglot
 from sqlglot import exp
 
+from tests.doubles.bigquery_sql import KnownTable, conjuncts, is_over
 from tests.doubles.http_stand_in import Answer, Request, json_answer
 
 _TABLES = re.compile(r"/bigquery/v2/projects/([^/]+)/datasets/([^/]+)/tables")
@@ -19,6 +20,8 @@ _SET_OPTIONS = re.compile(r"\s*ALTER TABLE `([^`]+)` SET OPTIONS \((.*)\)")
 _ADD_COLUMN = re.compile(r"\s*ALTER TABLE `([^`]+)` ADD COLUMN (?:IF NOT EXISTS )?(\w+) (\w+)")
 _CHANGED = re.compile(r"\b(?:MERGE|UPDATE|DELETE FROM)\s+`([^`]+)`")
 _DAY_MS = 86_400_000
+_STANDARD = {"INTEGER": "INT64", "BOOLEAN": "BOOL", "FLOAT": "FLOAT64"}
+"""The API's other names of types."""
 
 
 @dataclass
@@ -68,7 +71,7 @@ class TableRules:
         """Why BigQuery doesn't run a query."""
         for path in _CHANGED.findall(query):
             if self._of(path).is_streamed:
-                return _invalid(
+                return invalid_query(
                     f"UPDATE or DELETE statement over table {path} would affect rows in the streaming buffer, which is "
                     "not supported"
                 )
@@ -76,7 +79,7 @@ class TableRules:
             column = table.partition or "_PARTITION_LOAD_TIME"
             if table.options.get("require_partition_filter") and path in query and lacks_filter(query, path, column):
                 name = path.rpartition(".")[2]
-                return _invalid(
+                return invalid_query(
                     f"Cannot query over table '{name}' without a filter over column(s) '{column}' that can be used for "
                     "partition elimination"
                 )
@@ -92,6 +95,18 @@ class TableRules:
                     options[name] = True if value == "TRUE" else int(value)
         if found := _ADD_COLUMN.match(query):
             self._add_to_schema(found[1], found[2], found[3])
+
+    def known(self, path: str) -> KnownTable | None:
+        """A table's columns and partitions."""
+        answer = self._forward(_get(*path.split(".")))
+        if answer.status != 200:
+            return None
+        content = _content(answer)
+        partition = content.get("timePartitioning", {}).get("field") or self._of(path).partition
+        return KnownTable(
+            {field["name"]: _STANDARD.get(field["type"], field["type"]) for field in content["schema"]["fields"]},
+            partition,
+        )
 
     def _of(self, path: str) -> _Table:
         return self._tables.setdefault(path, _Table())
@@ -169,22 +184,7 @@ def _is_filtered(table: exp.Table, column: str) -> bool:
         return True
     condition = statement.args.get("on" if isinstance(statement, exp.Merge) else "where")
     name = table.alias
-    return any(_is_over(part, column, name) for part in _conjuncts(condition))
-
-
-def _conjuncts(condition: exp.Expr | None) -> Iterator[exp.Expr]:
-    if isinstance(condition, (exp.Where, exp.Paren)):
-        yield from _conjuncts(condition.this)
-    elif isinstance(condition, exp.And):
-        yield from _conjuncts(condition.left)
-        yield from _conjuncts(condition.right)
-    elif condition is not None:
-        yield condition
-
-
-def _is_over(condition: exp.Expr, column: str, table: str) -> bool:
-    columns = {(one.table, one.name) for one in condition.find_all(exp.Column)}
-    return bool(columns) and columns <= {(table, column), ("", column)}
+    return any(is_over(part, column, name) for part in conjuncts(condition))
 
 
 def _row_error(unknown: set[str]) -> dict[str, str]:
@@ -206,7 +206,8 @@ def _content(answer: Answer) -> Any:
     return json.loads(answer.body)
 
 
-def _invalid(message: str) -> Answer:
+def invalid_query(message: str) -> Answer:
+    """BigQuery's answer to a query that it doesn't run."""
     error = {"reason": "invalidQuery", "location": "query", "message": message}
     return json_answer(
         {"error": {"code": 400, "status": "INVALID_ARGUMENT", "message": message, "errors": [error]}}, 400

@@ -211,7 +211,7 @@ class BigQuerySales:
         values = {**(parameters or {}), "version": self._version, "state": to_json(state)}
         with self._explained():
             try:
-                rows = self._dataset.jobs.query(script, _parameters(values, script), step=self._step(step))
+                rows = self._dataset.jobs.query(script, parameters_for(values, script), step=self._step(step))
             except GoogleAPICallError as error:
                 said = error.message or ""
                 if sql.FENCE in said:
@@ -556,7 +556,7 @@ class BigQuerySales:
             return None
         days = None if is_new else [day for day in pending if day is not None]
         if not self._dry_run:
-            return sql.Source(names, sql.all_sales(names), sql.pending_rows(names), sql.all_events(names), days)
+            return sql.Source(names, names.sales, sql.pending_rows(names), sql.all_events(names), days)
         changes = self._changed()
         return sql.Source(
             names, sql.sales_with(names, changes), sql.pending_with(names, changes), sql.events_with(names), days
@@ -627,7 +627,7 @@ class BigQuerySales:
         with self._explained():
             return self._dataset.jobs.query(
                 query,
-                _parameters(values or {}, query),
+                parameters_for(values or {}, query),
                 step=None if step is None else self._step(step),
                 page_size=_PAGE_ROWS,
             )
@@ -691,7 +691,7 @@ _STRUCTS = {
 """The parameters that are arrays of rows, with their columns."""
 
 
-def _parameters(values: Mapping[str, Any], query: str) -> list[Any]:
+def parameters_for(values: Mapping[str, Any], query: str) -> list[Any]:
     """The parameters that a query names."""
     from google.cloud.bigquery import (
         ArrayQueryParameter,
