@@ -102,7 +102,10 @@ class Extraction:
 
 
 class Reading(Generic[ItemT]):
-    """One reading of a dataset: what is taken from its pages, and whether they add up."""
+    """One reading of a dataset: what is taken from its pages, and whether they add up.
+
+    With `is_counted` something else counts the records, and `check` isn't asked.
+    """
 
     def __init__(
         self,
@@ -112,6 +115,7 @@ class Reading(Generic[ItemT]):
         *,
         keep_repeats: bool = False,
         needs_unique_ids: bool = False,
+        is_counted: bool = False,
     ) -> None:
         self.tally = Tally(dataset)
         self._read: Callable[[ItemT], Any] = read
@@ -120,7 +124,7 @@ class Reading(Generic[ItemT]):
         self._needs_unique_ids = needs_unique_ids
         self._page_ids: PageIds | None = None
         self._request = PageRequest()
-        self._seen = SeenIds()
+        self._seen = SeenIds(counted=is_counted)
         self._arrivals = Arrivals()
         self._standstill = 0
         self._page_start = (0, 0)

@@ -110,9 +110,14 @@ class SalePages:
         self._creations = RecordTimes(CREATION_KEYS) if reads_creation else None
 
     def reading(self) -> Reading[SaleItem]:
-        """What counts one reading, to be given to `read`."""
-        read_id = attrgetter("sale_id")
-        return Reading(TICKET_SALES.name, self._read_sale, read_id, needs_unique_ids=not self._force)
+        """What counts one reading, to be given to `read`. The store counts the sales, by their ids."""
+        return Reading(
+            TICKET_SALES.name,
+            self._read_sale,
+            attrgetter("sale_id"),
+            needs_unique_ids=not self._force,
+            is_counted=True,
+        )
 
     def read(self, reading: Reading[SaleItem], query: Query = (), start: Bookmark | None = None) -> Iterator[SaleBatch]:
         """Every sale that the pages hold from `start` on, as often as it comes.

@@ -27,6 +27,8 @@ Key = Id | bytes
 class SeenIds:
     """The ids of one reading of a dataset. Takes 8 bytes an id, and the window's strings with their places.
 
+    Where all of them are `counted` elsewhere the window is enough, and takes the same for any number of ids.
+
     A place is a record's row number less the number of records there were then, at least. New records in front of a
     record push it back by a row each. So for each record that comes again, `take_needed` tells how many records there
     must be by now if new ones alone have moved it.
@@ -35,7 +37,8 @@ class SeenIds:
     can make ids that collide.
     """
 
-    def __init__(self, window: int = WINDOW) -> None:
+    def __init__(self, window: int = WINDOW, *, counted: bool = False) -> None:
+        self._counted = counted
         self._needed: list[int] = []
         self._window = window
         self._recent: dict[Key, int | None] = {}
@@ -77,7 +80,8 @@ class SeenIds:
         return needed
 
     def _note(self, keys: Sequence[Key], places: Sequence[int | None]) -> None:
-        self._keep(array("q", map(hash, [key for key in keys if key is not None])))
+        if not self._counted:
+            self._keep(array("q", map(hash, [key for key in keys if key is not None])))
         self._recent.update(zip(keys, places, strict=True))
         self._recent.pop(None, None)
         if len(self._recent) >= self._window:

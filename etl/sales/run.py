@@ -41,12 +41,11 @@ _TRIFLE = 10
 
 @dataclass(frozen=True)
 class SliceBounds:
-    """What is read is committed after so many sales or seconds, or a tenth of the run's time if that is less.
+    """What is read is committed after so many seconds, or a tenth of the run's time if that is less.
 
     A run commits about `a_run` slices at most, where each costs something; None: as many as it has time for.
     """
 
-    sales: int
     seconds: float
     a_run: int | None = None
 
@@ -63,6 +62,10 @@ class StagedSales(Protocol):
 
     def __len__(self) -> int:
         """How many there are."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether more would take too much memory."""
 
 
 class SalesStore(Protocol):
@@ -668,7 +671,6 @@ class _Slice:
         self._copies = Copies()
         self._advance: Callable[[SalesState], SalesState] = lambda state: state
         self._asked_at = run._now()
-        self._sales = run._store.bounds.sales
         self._seconds = min(run._store.bounds.seconds, run._deadline.seconds / 10)
 
     def add(self, sales: list[ReadSale], advance: Callable[[SalesState], SalesState] | None = None) -> None:
@@ -683,7 +685,7 @@ class _Slice:
             self._advance = advance
         living = next((sale.sale_id for sale in reversed(sales) if sale.sale_id is not None), None)
         run._living = living or run._living
-        if len(self._staged) >= self._sales or (run._now() - self._asked_at).total_seconds() >= self._seconds:
+        if self._staged.is_full or (run._now() - self._asked_at).total_seconds() >= self._seconds:
             self.commit()
 
     def commit(self, advance: Callable[[SalesState], SalesState] | None = None) -> SalesState:

@@ -16,12 +16,13 @@ class FunctionServer:
     """`main.py` on a loopback port: the preferred one, if it is free. `env` is all of its environment.
 
     `process.log` is the file with its output, JSON lines for the most part. SIGTERM at the end lets a run that is
-    under way come to its own end.
+    under way come to its own end. `python` is what runs it.
     """
 
-    def __init__(self, env: Mapping[str, str] | None = None, port: int = 0) -> None:
+    def __init__(self, env: Mapping[str, str] | None = None, port: int = 0, python: str = sys.executable) -> None:
         self.port = free_port(port)
         self._env = reach_loopback(os.environ if env is None else env)
+        self._python = python
         self._session = local_session()
         self._process: Process | None = None
 
@@ -32,7 +33,7 @@ class FunctionServer:
         target = ["--target", "run_etl", "--source", "main.py", "--host", "127.0.0.1", "--port", str(self.port)]
         self._process = Process(
             "The function",
-            [sys.executable, "-m", "functions_framework", *target],
+            [self._python, "-m", "functions_framework", *target],
             log=log,
             cwd=ROOT,
             env=self._env,

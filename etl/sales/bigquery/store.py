@@ -43,11 +43,13 @@ _RUNS_A_DAY = 96
 _SPARE = timedelta(seconds=60)
 """An increment that is read again begins some seconds earlier."""
 _PAGE_ROWS = 5_000
+MAX_SLICE_BYTES = 6_000_000
+"""So large a file is, about 150,000 sales: it is in memory twice while it is sent."""
 _GZIP = 31
 
 
 class StagedSales:
-    """Sales as compressed lines of JSON: a slice may have more of them than there is memory for otherwise."""
+    """Sales as compressed lines of JSON: so a slice has more of them than there would be memory for otherwise."""
 
     def __init__(self, first: int = 0) -> None:
         self.days: set[date] = set()
@@ -77,6 +79,11 @@ class StagedSales:
     def __len__(self) -> int:
         return self._count
 
+    @property
+    def is_full(self) -> bool:
+        """Whether the file has become large."""
+        return self.body.tell() >= MAX_SLICE_BYTES
+
 
 class BigQuerySales:
     """The kept sales of one run. `before_write` is called before each script: it raises unless the lease is held.
@@ -88,7 +95,7 @@ class BigQuerySales:
     """
 
     name = "bigquery"
-    bounds = SliceBounds(sales=500_000, seconds=60.0, a_run=MAX_LOADS_A_DAY // _RUNS_A_DAY)
+    bounds = SliceBounds(seconds=60.0, a_run=MAX_LOADS_A_DAY // _RUNS_A_DAY)
     needs_creation = True
 
     def __init__(

@@ -38,7 +38,17 @@ _STAGED_EVENTS = "etl_staging_events"
 _STAGED_MISSES = "etl_staging_misses"
 _HASHES_A_ROW = 200
 """So that a row stays below the 2 KB from which PostgreSQL would store it apart."""
+MAX_SLICE_SALES = 50_000
 _COLUMNS = ("sale_id", *COMPARED, "asked_at", "generation")
+
+
+class StagedSales(list[KeptSale]):
+    """Sales as they were read."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether they are as many as one transaction should have."""
+        return len(self) >= MAX_SLICE_SALES
 
 
 class PostgresSales:
@@ -48,7 +58,7 @@ class PostgresSales:
     """
 
     name = "postgres"
-    bounds = SliceBounds(sales=50_000, seconds=30.0)
+    bounds = SliceBounds(seconds=30.0)
     needs_creation = False
 
     def __init__(
@@ -104,9 +114,9 @@ class PostgresSales:
         if not self._dry_run:
             connection.execute(_SAVE, {"name": _NAME, "state": to_json(state)})
 
-    def stage(self) -> list[KeptSale]:
+    def stage(self) -> StagedSales:
         """A list."""
-        return []
+        return StagedSales()
 
     def ingest(
         self,

@@ -41,6 +41,15 @@ def test_window() -> None:
     assert WINDOW == 100_000
 
 
+def test_ids_that_are_counted_elsewhere() -> None:
+    """Repeats within the window are found all the same, and nothing is noted of those before."""
+    seen = SeenIds(window=10, counted=True)
+    for number in range(40):
+        assert seen.add([str(number)]) is None
+    assert seen.add(["39", "40"]) == [False, True]
+    assert seen.count() == (0, 0)
+
+
 ROWS: list[Any] = [
     pytest.param([(["a", "b"], 0, 10), (["b", "c"], 2, 11)], [11], id="pushed back by a row"),
     pytest.param([(["a", "b"], 0, 10), (["c", "b"], 2, 10)], [12], id="pushed back by two"),
