@@ -128,8 +128,9 @@ class SalesState(msgspec.Struct, frozen=True):
 
     def with_pending(self, days: Iterable[date | None]) -> SalesState:
         """The state once something is pending on further days in the marked stores; None: of an event as a whole."""
+        further = set(days)
         more = {
-            store: tuple(sorted({*self.pending_days.get(store, ()), *days}, key=lambda day: day or date.min))
+            store: tuple(sorted({*self.pending_days.get(store, ()), *further}, key=lambda day: day or date.min))
             for store in self.marked_stores
         }
         return msgspec.structs.replace(self, pending_days={**self.pending_days, **more})

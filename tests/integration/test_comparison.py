@@ -128,11 +128,12 @@ def test_healing_without_kept_sales(stores: Stores, capsys: pytest.CaptureFixtur
     assert main(["compare"]) == 0
 
 
+@pytest.mark.parametrize("store", ["postgres", "bigquery"])
 def test_healing_kept_sales(
-    stores: Stores, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    stores: Stores, store: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What differs is marked, and the next increment publishes it again, whatever the damage was to."""
-    monkeypatch.setenv("ETL_SALES_STORE", "postgres")
+    monkeypatch.setenv("ETL_SALES_STORE", store)
     monkeypatch.setenv("NEST_API_CHANGED_QUERY", "updated_after={since}")
     stores.upstream.changes = Changes()
     changed = [sale | {"updatedAt": "2026-11-20T08:00:00.000Z"} for sale in stores.upstream.sales]

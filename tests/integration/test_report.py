@@ -114,10 +114,12 @@ def test_bigquery_alone(env: Env, bigquery_env: Env) -> None:
     assert "Event 1</th>" in shown
 
 
-def test_kept_sales_show_how_far_they_are(env: Env) -> None:
+@pytest.mark.parametrize("store", ["postgres", "bigquery"])
+def test_kept_sales_show_how_far_they_are(env: Env, bigquery_env: Env, store: str) -> None:
     """The sweep, the last count and what is pending, by store."""
-    run(env | {"ETL_SALES_STORE": "postgres"})
-    shown = page(env | {"ETL_SALES_STORE": "postgres"})
+    kept = {**env, **(bigquery_env if store == "bigquery" else {}), "ETL_SALES_STORE": store}
+    run(kept)
+    shown = page(kept)
     assert re.search(r"<dt>kept</dt><dd>200</dd>\s*<dt>sweep</dt><dd>ended ", shown)
     assert re.search(r"proved at .*: 200 kept, 200 declared", shown)
     assert "<dt>pending in PostgreSQL</dt><dd>0 groups</dd>" in shown

@@ -1,6 +1,6 @@
 """What is remembered from run to run."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -8,7 +8,7 @@ import pytest
 from etl.extract.next_page import PageRequest
 from etl.extract.pages import Bookmark
 from etl.extract.paging_words import Sign, Word
-from etl.sales.state import Counts, Increment, Proof, SalesState, Sweep, fingerprint, from_json, to_json
+from etl.sales.state import MAX_FRESH_DAYS, Counts, Increment, Proof, SalesState, Sweep, fingerprint, from_json, to_json
 from etl.settings import Settings
 
 NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
@@ -30,6 +30,29 @@ def test_the_state_survives_as_text() -> None:
         published={"postgres": 1},
     )
     assert from_json(to_json(state)) == state
+
+
+def test_what_is_pending_is_pending_in_every_store() -> None:
+    """In each that holds this generation; an event as a whole comes first, and a publication takes all of it away."""
+    state = SalesState("f", 2, published={"bigquery": 2, "postgres": 2, "former": 1})
+    days = (date(2026, 1, 2), None, date(2026, 1, 1))
+    pending = state.with_pending(iter(days)).with_pending([date(2026, 1, 2)])
+    in_order = (None, date(2026, 1, 1), date(2026, 1, 2))
+    assert pending.pending_days == {"bigquery": in_order, "postgres": in_order}
+    assert pending.published_in("postgres", NOON).pending_days == {"bigquery": in_order}
+
+
+def test_which_days_have_fresh_sales() -> None:
+    """Those with sales created since; the newest of a day counts, and too many days are forgotten at once."""
+    state = SalesState("f").with_fresh({date(2026, 1, 1): NOON, date(2026, 1, 2): NOON - HOUR}, NOON - 2 * HOUR)
+    assert state.with_fresh({date(2026, 1, 1): NOON - HOUR}, NOON - HOUR).fresh_days == {
+        date(2026, 1, 1): NOON,
+        date(2026, 1, 2): NOON - HOUR,
+    }
+    assert state.with_fresh({}, NOON).fresh_days == {date(2026, 1, 1): NOON}
+    days = [date(2026, 1, 1) + timedelta(days=number) for number in range(MAX_FRESH_DAYS + 1)]
+    crowded = state.with_fresh(dict.fromkeys(days, NOON), NOON)
+    assert (crowded.fresh_days, crowded.fresh_since) == ({}, NOON + timedelta(microseconds=1))
 
 
 DUE = [
