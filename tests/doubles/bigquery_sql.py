@@ -31,6 +31,7 @@ FUNCTIONS = frozenset(
             "IFNULL",
             "MAX",
             "MIN",
+            "REGEXP_REPLACE",
         ),
         *("ROW_NUMBER", "SUM", "TIMESTAMP_DIFF", "UNNEST"),
     }
