@@ -85,11 +85,13 @@ class Fault:
 class HttpStandIn:
     """Answers by `respond`, which a subclass writes. Use as a context manager.
 
-    `log` holds the requests in their order of arrival. What goes wrong in the stand-in itself is raised at the end.
+    `log` holds the requests in their order of arrival, unless `keeps_log` is False. What goes wrong in the stand-in
+    itself is raised at the end.
     """
 
     def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
         self.log: list[Request] = []
+        self.keeps_log = True
         self.errors: list[BaseException] = []
         self._faults: list[Fault] = []
         self._lock = threading.Lock()
@@ -129,7 +131,8 @@ class HttpStandIn:
     def handle(self, request: Request) -> Answer | None:
         """None: no answer is sent, and the connection ends."""
         with self._lock:
-            self.log.append(request)
+            if self.keeps_log:
+                self.log.append(request)
             fault = next((fault for fault in self._faults if fault.matches(request)), None)
             if fault is not None:
                 self._faults.remove(fault)

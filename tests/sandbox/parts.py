@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from tests.doubles.bigquery import BigQueryEmulator
+from tests.doubles.bigquery_front import BigQueryFront
 from tests.doubles.postgres import EmbeddedPostgres
 from tests.doubles.processes import SandboxError
 from tests.doubles.ticketing.api import TicketingApi
@@ -40,7 +41,9 @@ def _postgres(stack: ExitStack) -> dict[str, str]:
 
 def _bigquery(stack: ExitStack) -> dict[str, str]:
     emulator = stack.enter_context(BigQueryEmulator())
-    return {"BIGQUERY_EMULATOR_HOST": emulator.url, "BQ_ENABLED": "true", "BQ_PROJECT_ID": "veritix-sandbox"}
+    front = stack.enter_context(BigQueryFront(emulator.url))  # kept sales need what the emulator lacks
+    front.keeps_log = False
+    return {"BIGQUERY_EMULATOR_HOST": front.url, "BQ_ENABLED": "true", "BQ_PROJECT_ID": "veritix-sandbox"}
 
 
 PARTS = (

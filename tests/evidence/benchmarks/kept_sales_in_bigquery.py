@@ -27,6 +27,7 @@ class CountingFront(BigQueryFront):
 
     def __init__(self, backend: str) -> None:
         super().__init__(backend)
+        self.keeps_log = False
         self.sent = self.received = self.jobs = 0
 
     def respond(self, request: Request) -> Answer:
@@ -35,7 +36,6 @@ class CountingFront(BigQueryFront):
         self.sent += len(request.body)
         self.received += len(answer.body)
         self.jobs += request.method == "POST" and request.path.endswith("/jobs")
-        self.log.clear()
         return answer
 
     def counted(self) -> dict[str, int]:
