@@ -75,9 +75,12 @@ class FieldFound:
         return float(((self.read - self.had + 1) / (self.read + 2)) ** records)
 
 
-def check_schema(tally: Tally, found_before: Mapping[str, FieldFound]) -> None:
-    """Raise SchemaDriftError where no record has a field any more that records had at the last success."""
-    lost = _lost(tally, found_before)
+def check_schema(tally: Tally, found_before: Mapping[str, FieldFound], recounted: int | None = None) -> None:
+    """Raise SchemaDriftError where no record has a field any more that records had at the last success.
+
+    With kept sales only those are evidence that may change a sum: `recounted` of them.
+    """
+    lost = _lost(tally, found_before, recounted)
     if not lost:
         return
     shown = ", ".join(f"{name} (it was under {field.key!r})" for name, field in lost.items())
@@ -90,7 +93,9 @@ def check_schema(tally: Tally, found_before: Mapping[str, FieldFound]) -> None:
     )
 
 
-def fields_to_keep(tally: Tally, found_before: Mapping[str, FieldFound]) -> dict[str, FieldFound]:
+def fields_to_keep(
+    tally: Tally, found_before: Mapping[str, FieldFound], recounted: int | None = None
+) -> dict[str, FieldFound]:
     """What the next run's `check_schema` is to go by.
 
     Of a field that no record has, and chance explains that, it is what was known before: else a small shop's first
@@ -101,7 +106,7 @@ def fields_to_keep(tally: Tally, found_before: Mapping[str, FieldFound]) -> dict
         for name, key in tally.fields_found.items()
         if tally.fields_had[name]
     }
-    lost = _lost(tally, found_before)
+    lost = _lost(tally, found_before, recounted)
     still_open = {
         name: field
         for name, field in found_before.items()
@@ -110,12 +115,17 @@ def fields_to_keep(tally: Tally, found_before: Mapping[str, FieldFound]) -> dict
     return still_open | now
 
 
-def _lost(tally: Tally, found_before: Mapping[str, FieldFound]) -> dict[str, FieldFound]:
+def _lost(tally: Tally, found_before: Mapping[str, FieldFound], recounted: int | None = None) -> dict[str, FieldFound]:
     """The fields that records had, and that none has now in spite of its chances."""
+
+    def evidence(name: str) -> int:
+        looked_for = tally.looked_for(name)
+        return looked_for if recounted is None else min(looked_for, recounted)
+
     return {
         name: field
         for name, field in found_before.items()
-        if not tally.fields_had[name] and field.chance_of_none(tally.looked_for(name)) < UNLIKELY
+        if not tally.fields_had[name] and field.chance_of_none(evidence(name)) < UNLIKELY
     }
 
 

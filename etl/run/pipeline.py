@@ -194,10 +194,10 @@ class _Runner:
         store = self._open_sales_store()
         found_before = self._found_before()
 
-        def judge(tally: Tally) -> None:
-            # Each page is judged before it is kept: what one of them is let pass for goes for the others.
+        def judge(tally: Tally, recounted: int) -> None:
+            # Each slice is judged before it is kept: what one of them is let pass for goes for the others.
             if not (options.force and self._overridden):
-                self._let_speak(partial(check_schema, tally, found_before["ticket_sales"]))
+                self._let_speak(partial(check_schema, tally, found_before["ticket_sales"], recounted))
 
         zone = settings.etl_timezone
         today = self._run.started_at.astimezone(zone).date()
@@ -233,7 +233,8 @@ class _Runner:
                 self.report.add_tallies(extraction.tallies)
                 self.report.kept_sales = run.report
                 self._note_counts()
-            self._keep_fields_found(found_before)
+            # Unless somebody said so a field that none of these records has isn't gone: they may all be old ones.
+            self._keep_fields_found(found_before, None if self._overridden else 0)
             self.report.add_kept(state, run.report)
             self._note_counts()
             if is_fit:
@@ -337,9 +338,11 @@ class _Runner:
             for name in ("events", "ticket_sales")
         }
 
-    def _keep_fields_found(self, found_before: Mapping[str, Mapping[str, FieldFound]]) -> None:
+    def _keep_fields_found(
+        self, found_before: Mapping[str, Mapping[str, FieldFound]], recounted: int | None = None
+    ) -> None:
         for name, tally in self._tallies.items():
-            found_now = fields_to_keep(tally, found_before[name])
+            found_now = fields_to_keep(tally, found_before[name], recounted)
             self._run.fields_found[name] = {field: asdict(found) for field, found in found_now.items()}
 
     def _empty_before(self) -> list[str]:

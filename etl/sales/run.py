@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,7 +13,7 @@ from typing import Any, Protocol, Self
 from msgspec.structs import replace
 
 from etl.deadline import Deadline
-from etl.errors import IncompleteExtractError, UpstreamError
+from etl.errors import IncompleteExtractError, SchemaDriftError, UpstreamError
 from etl.extract.client import NoSuchParameterError
 from etl.extract.sale_pages import ReadSale, SaleBatch, SalePages
 from etl.extract.tally import ShowProgress, Tally, progress_of
@@ -99,14 +100,16 @@ class SalesStore(Protocol):
         *,
         asked_at: datetime,
         lookback: float,
+        judge: Judge,
         is_swept: bool = False,
     ) -> tuple[SalesState, Ingested]:
         """Keep what was read, and the state as `advance` moves it on: both or neither.
 
-        `is_swept` sales are a sweep's: a store may put them aside until `apply_sweep`.
+        `judge` is told what that does before it is done. `is_swept` sales are a sweep's: a store may put them aside
+        until `apply_sweep`.
         """
 
-    def apply_sweep(self, state: SalesState, lookback: float) -> tuple[SalesState, Ingested]:
+    def apply_sweep(self, state: SalesState, lookback: float, judge: Judge) -> tuple[SalesState, Ingested]:
         """Keep what the sweep that has come to its end has brought, where `ingest` has put it aside."""
 
     def keep_events(self, names: Names, state: SalesState) -> SalesState:
@@ -160,14 +163,29 @@ class SalesStore(Protocol):
 
 @dataclass(frozen=True)
 class Ingested:
-    """What an ingest did: sales that are new, and sales that differ from what was kept."""
+    """What an ingest does: `inserted` sales are new, `updated` ones differ from what was kept.
+
+    Of both `recounted` may change a sum.
+    """
 
     inserted: int = 0
     updated: int = 0
+    recounted: int = 0
+
+    def __sub__(self, other: Ingested) -> Ingested:
+        return Ingested(self.inserted - other.inserted, self.updated - other.updated, self.recounted - other.recounted)
+
+
+Judge = Callable[[Ingested], None]
+"""Is told what an ingest is about to do. Raises where that can't be right."""
 
 
 class SalesRun:
-    """Reads into a sales store. `judge` raises where what has been read so far can't be right."""
+    """Reads into a sales store.
+
+    `judge` raises where what has been read so far can't be right. It is told how many of these records may change a
+    sum: an old one that has always lacked a field says nothing about the others.
+    """
 
     def __init__(
         self,
@@ -177,7 +195,7 @@ class SalesRun:
         deadline: Deadline,
         now: Callable[[], datetime],
         *,
-        judge: Callable[[Tally], None],
+        judge: Callable[[Tally, int], None],
         show: ShowProgress = lambda _: None,
         force: bool = False,
         sweep: bool = False,
@@ -364,13 +382,12 @@ class SalesRun:
             return self._read_increment(state, changes, watermark, earlier=earlier, share=share)
         recent = {sale_id for sale_id, _ in state.recent}
         came: set[str] = set()
-        slice_ = _Slice(self, state)
+        slice_ = _Slice(self, state, reading.tally)
         for batch in chain(first, batches):
             if as_of is None:
                 as_of = self._clock(batch.date)
             changes.check(batch.sales, since)
             came.update(sale.sale_id for sale in batch.sales if sale.sale_id in recent)
-            self._judge(reading.tally)
             slice_.add(batch.sales, partial(replace, increment=Increment(since, as_of, batch.bookmark)))
             self._show(progress_of(reading.tally, "increment"))
             # Of a page that is read again alone, no increment would ever come to its end.
@@ -454,16 +471,17 @@ class SalesRun:
 
     def _sweep_on(self, state: SalesState, sweep: Sweep) -> SalesState:
         reading = self._pages.reading()
-        slice_ = _Slice(self, state, is_swept=True)
+        # The first sweep may begin with many old records that lack a field: it is judged at its end, as a whole.
+        slice_ = _Slice(self, state, None if state.swept_at is None else reading.tally, is_swept=True)
         first_as_of: datetime | None = None
-        has_ended, before = True, sweep.read
+        has_ended, before = True, sweep
         for batch in () if sweep.has_ended else self._pages.read(reading, start=sweep.bookmark):
             if first_as_of is None and self._filter is not None:
                 first_as_of = self._clock(batch.date)
             sweep = self._advanced(sweep, batch, reading.tally)
-            self._judge(reading.tally)
+            sweep = replace(sweep, fields_had=dict(Counter(before.fields_had) + reading.tally.fields_had))
             slice_.add(batch.sales, _Advance(sweep, first_as_of))
-            self._show(progress_of(reading.tally, "sweep", before))
+            self._show(progress_of(reading.tally, "sweep", before.read))
             if self._is_up(_PUBLISH_SHARE) and self.report.sweep_pages > 1:
                 has_ended = False
                 slice_.commit()  # before what is under way is waited for
@@ -494,8 +512,19 @@ class SalesRun:
         """Keep what the sweep has brought, once it has come to its end."""
         if sweep.is_applied:
             return state
-        state = replace(state, sweep=replace(sweep, is_applied=True))
-        state, ingested = self._store.apply_sweep(state, self._settings.etl_lookback_seconds)
+        swept = Tally("ticket_sales", read=sweep.read, keys_seen=self.tally.keys_seen)
+        swept.fields_had.update(sweep.fields_had)
+        try:
+            if state.swept_at is None:
+                self._judge(swept, sweep.read)
+            state, ingested = self._store.apply_sweep(
+                replace(state, sweep=replace(sweep, is_applied=True)),
+                self._settings.etl_lookback_seconds,
+                lambda coming: self._judge(swept, coming.recounted),
+            )
+        except SchemaDriftError:
+            self._store.save(replace(state, sweep=None))  # what it has brought can't be used: another one begins
+            raise
         self._note_found(state, ingested)
         return state
 
@@ -660,10 +689,14 @@ class _Advance:
 
 
 class _Slice:
-    """Gathers what is read, and commits it together with the place to go on from, before it becomes too much."""
+    """Gathers what is read, and commits it together with the place to go on from, before it becomes too much.
 
-    def __init__(self, run: SalesRun, state: SalesState, *, is_swept: bool = False) -> None:
-        self.inserted = self.updated = 0
+    What comes by the reading whose `tally` is given is judged before.
+    """
+
+    def __init__(self, run: SalesRun, state: SalesState, tally: Tally | None = None, *, is_swept: bool = False) -> None:
+        self.inserted = self.updated = self._recounted = 0
+        self._tally = tally
         self._run = run
         self._state = state
         self._is_swept = is_swept
@@ -698,9 +731,15 @@ class _Slice:
             last if advance is None else lambda state: advance(last(state)),
             asked_at=self._asked_at,
             lookback=run._settings.etl_lookback_seconds,
+            judge=self._judge,
             is_swept=self._is_swept,
         )
         self._staged = run._store.stage()
         self.inserted += ingested.inserted
         self.updated += ingested.updated
+        self._recounted += ingested.recounted
         return self._state
+
+    def _judge(self, coming: Ingested) -> None:
+        if self._tally is not None:
+            self._run._judge(self._tally, self._recounted + coming.recounted)

@@ -35,6 +35,7 @@ class Sweep(msgspec.Struct, frozen=True):
 
     `read` counts the records that it has brought so far, those that came twice too. `has_ended`: it has come to the
     list's end, and an increment has to follow. `is_applied`: all that it has brought is among the kept sales.
+    `fields_had` is how many of its records had each field.
     """
 
     number: int
@@ -45,6 +46,7 @@ class Sweep(msgspec.Struct, frozen=True):
     read: int = 0
     has_ended: bool = False
     is_applied: bool = False
+    fields_had: dict[str, int] = {}
 
 
 class Counts(msgspec.Struct, frozen=True):

@@ -128,6 +128,7 @@ def changes_query(changes: str) -> str:
 
     return f"""
         SELECT COUNTIF({new} AND old_sale_id IS NULL) AS inserted, COUNTIF({new} AND {old}) AS updated,
+          COUNTIF({new} AND is_recounted) AS recounted,
           {moved("kept", "TRUE", "TRUE")},
           {moved("rejected", "reason IS NOT NULL", "old_reason IS NOT NULL")},
           {moved("undated", "reason IS NULL AND is_undated", "old_reason IS NULL AND old_is_undated")},

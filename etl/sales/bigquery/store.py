@@ -26,7 +26,7 @@ from etl.sales.bigquery import sql
 from etl.sales.bigquery.tables import CHANGES, GROUPS, STAGED, TOTALS, Names, table_names
 from etl.sales.kept import KeptSale
 from etl.sales.pending import Pending, PendingRow
-from etl.sales.run import Ingested, NoteRows, SliceBounds
+from etl.sales.run import Ingested, Judge, NoteRows, SliceBounds
 from etl.sales.state import Counts, SalesState, from_json, to_json
 from etl.sales.status import Groups, SalesStatus, sales_status
 from etl.settings import Settings
@@ -129,6 +129,7 @@ class BigQuerySales:
         self._dry_staging: BigQueryTable | None = None
         self._dry_changes: str | None = None
         self._dry_staged = 0
+        self._dry_ingested = Ingested()
         self._dry_days: set[date] = set()
         self._dry_events: list[tuple[str, str | None, bool]] = []
 
@@ -254,6 +255,7 @@ class BigQuerySales:
         *,
         asked_at: datetime,
         lookback: float,
+        judge: Judge,
         is_swept: bool = False,
     ) -> tuple[SalesState, Ingested]:
         """Keep what was read, and the state as `advance` moves it on: both or neither.
@@ -267,7 +269,7 @@ class BigQuerySales:
             return state, Ingested()
         step = f"sweep-{state.sweep.number}" if is_swept and state.sweep is not None else "increment"
         if self._dry_run:
-            return self._compare_only(sales, state, advance, asked_at, lookback)
+            return self._compare_only(sales, state, advance, asked_at, lookback, judge)
         with self._explained():
             staging = self._dataset.stage_table(self._staging("slice"), STAGED)
             self._dataset.load(staging, sales.close(), self._step(f"{step}-load"))
@@ -277,15 +279,15 @@ class BigQuerySales:
         try:
             if is_swept:
                 return self._commit(advance(state), aside, step, values), Ingested()
-            return self._apply(rows, sorted(sales.days), state, advance, asked_at, lookback, step, aside)
+            return self._apply(rows, sorted(sales.days), state, advance, asked_at, lookback, judge, step, aside)
         finally:
             self._dataset.drop_staging(staging.table_id)
 
-    def apply_sweep(self, state: SalesState, lookback: float) -> tuple[SalesState, Ingested]:
+    def apply_sweep(self, state: SalesState, lookback: float, judge: Judge) -> tuple[SalesState, Ingested]:
         """Keep what the sweep that has come to its end has brought."""
         asked_at = datetime.now(UTC) if state.sweep is None else state.sweep.began_at
         return self._apply(
-            sql.swept_rows(self._names), None, state, lambda moved: moved, asked_at, lookback, "apply", []
+            sql.swept_rows(self._names), None, state, lambda moved: moved, asked_at, lookback, judge, "apply", []
         )
 
     def _apply(
@@ -296,6 +298,7 @@ class BigQuerySales:
         advance: Callable[[SalesState], SalesState],
         asked_at: datetime,
         lookback: float,
+        judge: Judge,
         step: str,
         more: Sequence[str],
     ) -> tuple[SalesState, Ingested]:
@@ -310,6 +313,8 @@ class BigQuerySales:
         }
         changes, row = self._compare(rows, days, state, values, step)
         try:
+            ingested = _ingested(row)
+            judge(ingested)
             fresh = {one["day"]: one["created_at"] for one in row["fresh"]}
             state = advance(_moved(state, row).with_pending(row["pending_days"]).with_fresh(fresh, since))
             statements = [*self._apply_statements(changes, row, state), *more]
@@ -319,7 +324,7 @@ class BigQuerySales:
                 self.save(state)
         finally:
             self._dataset.drop_staging(changes)
-        return state, Ingested(row["inserted"], row["updated"])
+        return state, ingested
 
     def _compare(
         self, rows: str, days: Sequence[date] | None, state: SalesState, values: Mapping[str, Any], step: str
@@ -362,6 +367,7 @@ class BigQuerySales:
         advance: Callable[[SalesState], SalesState],
         asked_at: datetime,
         lookback: float,
+        judge: Judge,
     ) -> tuple[SalesState, Ingested]:
         """All that a dry run has read so far, compared with what is kept."""
         with self._explained():
@@ -377,12 +383,15 @@ class BigQuerySales:
             "created_since": _fresh_since(state, asked_at, lookback),
         }
         rows = sql.staged_rows(self._quoted(self._dry_staging.table_id))
-        before = self._dry_changes
+        former = self._dry_changes
         self._dry_changes, row = self._compare(rows, sorted(self._dry_days), state, values, "increment")
-        if before is not None:
-            self._dataset.drop_staging(before)
+        before, self._dry_ingested = self._dry_ingested, _ingested(row)
+        ingested = self._dry_ingested - before
+        judge(ingested)
+        if former is not None:
+            self._dataset.drop_staging(former)
         state = _moved(replace(state, counts=self._base), row).with_pending(row["pending_days"])
-        return advance(state), Ingested(row["inserted"], row["updated"])
+        return advance(state), ingested
 
     # Events
 
@@ -662,6 +671,10 @@ def _fresh_since(state: SalesState, asked_at: datetime, lookback: float) -> date
 
 def _moved(state: SalesState, row: Any) -> SalesState:
     return replace(state, counts=state.counts + _counts(row))
+
+
+def _ingested(row: Any) -> Ingested:
+    return Ingested(row["inserted"], row["updated"], row["recounted"])
 
 
 def _counts(row: Any) -> Counts:

@@ -25,7 +25,7 @@ from etl.records.values import DECIMALS
 from etl.sales.kept import COMPARED, COUNTED, KeptSale
 from etl.sales.postgres.publication import fill_from_kept, pending_summary, publish_postgres
 from etl.sales.postgres.tables import EVENTS, MISSED, PENDING, STATE, SWEPT, TICKET_SALES, metadata
-from etl.sales.run import Ingested, NoteRows, SliceBounds
+from etl.sales.run import Ingested, Judge, NoteRows, SliceBounds
 from etl.sales.state import Counts, SalesState, from_json, to_json
 from etl.sales.status import SalesStatus, sales_status
 from etl.settings import Settings
@@ -126,6 +126,7 @@ class PostgresSales:
         *,
         asked_at: datetime,
         lookback: float,
+        judge: Judge,
         is_swept: bool = False,  # noqa: ARG002 - a sweep's sales are kept as they come
     ) -> tuple[SalesState, Ingested]:
         """Keep what was read, and the state as `advance` moves it on: both or neither.
@@ -137,11 +138,12 @@ class PostgresSales:
         with self.transaction() as connection:
             if sales:
                 ingested, moved = self._apply(connection, sales, state, asked_at, lookback)
+                judge(ingested)
             state = advance(_moved(state, moved))
             self.save_in(connection, state)
         return state, ingested
 
-    def apply_sweep(self, state: SalesState, lookback: float) -> tuple[SalesState, Ingested]:  # noqa: ARG002
+    def apply_sweep(self, state: SalesState, lookback: float, judge: Judge) -> tuple[SalesState, Ingested]:  # noqa: ARG002
         """Nothing: `ingest` has kept all of it."""
         return state, Ingested()
 
@@ -173,7 +175,7 @@ class PostgresSales:
         ).one()
         if state.sweep is not None:
             connection.execute(_NOTE_SWEPT, {"sweep": state.sweep.number})
-        return Ingested(row.inserted, row.updated), _counts(row)
+        return Ingested(row.inserted, row.updated, row.recounted), _counts(row)
 
     def keep_events(self, names: Names, state: SalesState) -> SalesState:
         """Keep which events are listed, with their names; an event without one keeps the name that it had."""
@@ -394,6 +396,7 @@ WITH latest AS (
 ), new AS (SELECT {_sums("")} FROM changed), old AS (SELECT {_sums("old_")} FROM changed)
 SELECT (SELECT count(*) FROM changed WHERE old_sale_id IS NULL) AS inserted,
   (SELECT count(*) FROM changed WHERE old_sale_id IS NOT NULL) AS updated,
+  (SELECT count(*) FROM changed WHERE is_recounted) AS recounted,
   {", ".join(f"new.{name} - old.{name} AS {name}" for name in _COUNT_NAMES)}
 FROM new, old""")
 _NOTE_SWEPT = sa.text(

@@ -274,3 +274,12 @@ def test_the_fuller_store_counts(order: tuple[str, str]) -> None:
         check_shrink(summary(20), tallies_of((9, 9)), held, 0.5)
     assert (caught.value.details["store"], caught.value.details["stored_tickets"]) == (order[1], 200)
     check_shrink(summary(20), tallies_of((9, 9)), {}, 0.5)
+
+
+def test_only_records_that_change_a_sum_are_evidence() -> None:
+    """Of kept sales: as many as are recounted tell, and of what the others lack nothing is forgotten."""
+    before, now = found_in(100), tally_of(1_000, "quantity")
+    check_schema(now, before, recounted=2)
+    assert fields_to_keep(now, before, recounted=2)["quantity"] == before["quantity"]
+    with pytest.raises(SchemaDriftError):
+        check_schema(now, before, recounted=3)
