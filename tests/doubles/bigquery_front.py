@@ -3,6 +3,7 @@
 import gzip
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -96,7 +97,7 @@ class BigQueryFront(HttpStandIn):
     def _query(self, request: Request, query: str) -> Answer:
         if refusal := self.tables.refusal(query) or self._wrong(request, query):
             return refusal
-        answer = self._forward(_as_single_statements(request))
+        answer = self._forward(_as_single_statements(request, self.tables.with_limits))
         self.tables.note(query)
         return answer
 
@@ -166,11 +167,12 @@ class BigQueryFront(HttpStandIn):
         return Answer(answer.status, answer.data, {name: kept[name] for name in kept if name not in _NOT_PASSED_ON})
 
 
-def _as_single_statements(request: Request) -> Request:
+def _as_single_statements(request: Request, with_limits: Callable[[str], str]) -> Request:
     """A script without parameters, as the emulator takes it; nor does it know the type of an empty array of structs."""
     body = request.json
     asked = _asked(body)
     parameters = asked.pop("queryParameters", None)
+    asked["query"] = with_limits(asked["query"])
     is_script = asked["query"].rstrip().endswith(";")
     if not parameters or not (is_script or any("arrayType" in one["parameterType"] for one in parameters)):
         return request

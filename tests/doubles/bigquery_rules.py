@@ -19,6 +19,7 @@ _INSERT_ALL = re.compile(rf"{_TABLE.pattern}/insertAll")
 _SET_OPTIONS = re.compile(r"\s*ALTER TABLE `([^`]+)` SET OPTIONS \((.*)\)")
 _ADD_COLUMN = re.compile(r"\s*ALTER TABLE `([^`]+)` ADD COLUMN (?:IF NOT EXISTS )?(\w+) (\w+)")
 _CHANGED = re.compile(r"\b(?:MERGE|UPDATE|DELETE FROM)\s+`([^`]+)`")
+_COMMIT = "COMMIT TRANSACTION;"
 _DAY_MS = 86_400_000
 _STANDARD = {"INTEGER": "INT64", "BOOLEAN": "BOOL", "FLOAT": "FLOAT64"}
 """The API's other names of types."""
@@ -30,6 +31,7 @@ class _Table:
 
     options: dict[str, int | bool] = field(default_factory=dict)
     partition: str | None = None
+    granularity: str = "DAY"
     is_streamed: bool = False
     new_columns: set[str] = field(default_factory=set)
 
@@ -43,6 +45,7 @@ class TableRules:
     - Rows that were streamed can't be changed, and a column that was added isn't known to streaming, until `settle`.
     - Streaming refuses fields that the table doesn't have. (The emulator answers with a 500.)
     - An added column is in the schema. (The emulator's schema and its database know nothing of each other.)
+    - A transaction may leave no table with more than `max_partitions`. (The emulator has no partitions.)
 
     The texts are BigQuery's. `forward` asks the emulator.
     """
@@ -50,6 +53,7 @@ class TableRules:
     def __init__(self, forward: Callable[[Request], Answer]) -> None:
         self._forward = forward
         self._tables: dict[str, _Table] = {}
+        self.max_partitions: int | None = None
 
     def settle(self) -> None:
         """90 minutes go by."""
@@ -85,6 +89,19 @@ class TableRules:
                 )
         return None
 
+    def with_limits(self, script: str) -> str:
+        """A script that fails where a table that it changes would have too many partitions."""
+        if self.max_partitions is None or _COMMIT not in script:
+            return script
+        changed = {path for path in _CHANGED.findall(script) if self._of(path).partition is not None}
+        checks = "".join(
+            f"SELECT IF((SELECT COUNT(DISTINCT DATE_TRUNC({self._of(path).partition}, {self._of(path).granularity}))"
+            f" FROM `{path}`) > {self.max_partitions}, ERROR('Too many partitions produced by query, allowed"
+            f" {self.max_partitions}, query produces at least {self.max_partitions + 1} partitions'), 0);\n"
+            for path in sorted(changed)
+        )
+        return script.replace(_COMMIT, checks + _COMMIT)
+
     def note(self, query: str) -> None:
         """What a query has changed about a table."""
         if found := _SET_OPTIONS.match(query):
@@ -119,7 +136,8 @@ class TableRules:
         path = f"{project}.{dataset}.{body['tableReference']['tableId']}"
         defaults = _content(self._forward(_get(project, dataset)))
         partitioning = body.get("timePartitioning")
-        table = self._tables[path] = _Table(partition=(partitioning or {}).get("field"))
+        kinds = partitioning or {}
+        table = self._tables[path] = _Table(partition=kinds.get("field"), granularity=kinds.get("type", "DAY"))
         days, life = defaults.get("defaultPartitionExpirationMs"), defaults.get("defaultTableExpirationMs")
         if "expirationTime" in body:
             table.options["expiration_timestamp"] = int(body["expirationTime"])

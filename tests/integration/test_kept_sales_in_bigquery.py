@@ -291,6 +291,24 @@ def test_months_as_partitions(shop: Shop) -> None:
 
 
 @ALONE
+def test_more_days_than_a_table_may_have(shop: Shop) -> None:
+    """Nothing of such a sweep is kept, and the error says what to do; months go on."""
+    shop.api.sales = [
+        sale(number, START - timedelta(days=1), sale_date=text(START - timedelta(days=number))) for number in range(30)
+    ]
+    front(shop).tables.max_partitions = 20
+    error = shop.refused("load_failed")
+    assert "BQ_PARTITION_BY=month" in str(error)
+    assert shop.sql("SELECT COUNT(*) FROM etl_ticket_sales") == [(0,)]
+    shop.env["BQ_PARTITION_BY"] = "month"
+    assert shop.warehouse is not None
+    for name in ("etl_ticket_sales", "daily_ticket_sales"):
+        shop.warehouse.client.delete_table(f"{shop.warehouse.dataset}.{name}")
+    shop.run()
+    assert shop.is_right()
+
+
+@ALONE
 def test_a_table_without_partitions_is_refused(shop: Shop) -> None:
     """Somebody made it: each run would scan all of it. The error has the statement that sets it aside."""
     shop.run()
