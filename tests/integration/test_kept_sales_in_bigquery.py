@@ -373,7 +373,7 @@ def test_stream_beside_kept_sales_is_refused(shop: Shop) -> None:
 @ALONE
 def test_requests_stay_below_the_limit(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """Events and ids that don't fit into one request go in several."""
-    monkeypatch.setattr("etl.sales.bigquery.store.REQUEST_BYTES", 20_000)
+    monkeypatch.setattr("etl.load.bigquery.sql.REQUEST_BYTES", 20_000)
     monkeypatch.setattr(front(shop), "_request_bytes", 60_000)
     shop.api.events = [{"id": f"event-{number}", "name": "N" * 80} for number in range(300)]
     asked = jobs(shop, shop.run)

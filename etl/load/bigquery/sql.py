@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
 from etl.load.store import MAX_EXAMPLES, TableChanges, example
 from etl.transform.fold import Summary
 from etl.transform.tables import STAMP, ColumnType, Table
 
+T = TypeVar("T")
 TYPES: dict[ColumnType, str] = {
     ColumnType.TEXT: "STRING",
     ColumnType.INTEGER: "INT64",
@@ -226,18 +227,23 @@ def stored_tickets_query(target: str) -> str:
         WHERE age = 1"""
 
 
-def scope_parts(scope: Iterable[str]) -> Iterator[list[str]]:
-    """A scope in pieces that are each small enough for a request's parameter; at least one, which may be empty."""
-    part: list[str] = []
+def request_parts(values: Iterable[T], length_of: Callable[[T], int]) -> Iterator[list[T]]:
+    """Values in pieces that are each small enough for a request's parameter; at least one, which may be empty."""
+    part: list[T] = []
     size = 0
-    for event_id in scope:
-        length = len(json.dumps({"value": event_id})) + len(", ")
+    for value in values:
+        length = length_of(value)
         if part and size + length > REQUEST_BYTES:
             yield part
             part, size = [], 0
-        part.append(event_id)
+        part.append(value)
         size += length
     yield part
+
+
+def scope_parts(scope: Iterable[str]) -> Iterator[list[str]]:
+    """A scope as `request_parts`."""
+    return request_parts(scope, lambda event_id: len(json.dumps({"value": event_id})) + len(", "))
 
 
 def stored_rows_query(table: Table, target: str) -> str:

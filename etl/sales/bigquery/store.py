@@ -18,7 +18,7 @@ from etl.deadline import Deadline, within
 from etl.errors import AlreadyRunningError, EtlError, StoreUnavailableError
 from etl.load.bigquery.client import explained_errors
 from etl.load.bigquery.dataset import Dataset
-from etl.load.bigquery.sql import REQUEST_BYTES
+from etl.load.bigquery.sql import request_parts
 from etl.load.bigquery.tables import Definition, check_tables
 from etl.load.store import LoadResult, StoredTickets, TableChanges
 from etl.records.values import DECIMALS
@@ -46,6 +46,8 @@ _PAGE_ROWS = 5_000
 MAX_SLICE_BYTES = 6_000_000
 """So large a file is, about 150,000 sales: it is in memory twice while it is sent."""
 _GZIP = 31
+_TYPED = 200
+"""Bytes by which a parameter's row is longer in a request than in JSON: its columns have names and types there."""
 
 
 class StagedSales:
@@ -689,18 +691,7 @@ def _counts(row: Any) -> Counts:
 
 
 def _parts(values: Sequence[Any]) -> Iterator[list[Any]]:
-    """Values in pieces that are each small enough for a request's parameter."""
-    part: list[Any] = []
-    size = 0
-    for value in values:
-        length = len(msgspec.json.encode(value)) + 200  # as the client writes it, with names and types
-        if part and size + length > REQUEST_BYTES:
-            yield part
-            part, size = [], 0
-        part.append(value)
-        size += length
-    if part:
-        yield part
+    return request_parts(values, lambda value: len(msgspec.json.encode(value)) + _TYPED)
 
 
 _SCALARS = {bool: "BOOL", int: "INT64", str: "STRING", datetime: "TIMESTAMP"}
