@@ -269,7 +269,7 @@ class _Runner:
         settings, tallies = self._settings, self._tallies
         sales = kept_tally(state, store, tallies["ticket_sales"], settings.etl_max_reject_ratio)
         self._let_speak(partial(check_rejects, sales, settings.etl_max_reject_ratio))
-        scope = store.events()
+        scope = store.events() if settings.uses_postgres else ()  # BigQuery's own question names none
         own = {store.name: partial(store.stored_tickets, scope)}
         held = self._stores.ask({**self._questions(scope), **own})
         judged = {"events": tallies["events"], "ticket_sales": sales}

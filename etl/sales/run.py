@@ -553,6 +553,7 @@ class SalesRun:
             sweep=None,
             proof=proof,
             published={},
+            events_digest=None,
             swept_at=now if is_settled else state.swept_at,
             unsettled=0 if is_settled else state.unsettled + 1,
         )

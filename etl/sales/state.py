@@ -90,7 +90,8 @@ class SalesState(msgspec.Struct, frozen=True):
 
     BigQuery looks for nothing by an index, and so remembers days: `pending_days` are those on which something is
     pending, by store (None: of an event as a whole); `fresh_days` those on which sales are kept that were created from
-    `fresh_since` on, with the newest such creation.
+    `fresh_since` on, with the newest such creation; `events_digest` what the upstream listed when its events were kept
+    last, None since a sweep has ended: then they are compared one by one.
     """
 
     fingerprint: str
@@ -109,6 +110,7 @@ class SalesState(msgspec.Struct, frozen=True):
     pending_days: dict[str, tuple[date | None, ...]] = {}
     fresh_days: dict[date, datetime] = {}
     fresh_since: datetime | None = None
+    events_digest: str | None = None
 
     def next_generation(self, fingerprint: str) -> SalesState:
         """The state of a new generation: all of it is read anew, and what is kept remains until then."""

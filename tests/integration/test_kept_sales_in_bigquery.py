@@ -144,6 +144,22 @@ def test_an_overlap_transfers_no_more_than_what_came(shop: Shop) -> None:
 
 
 @ALONE
+def test_events_are_compared_where_the_list_differs(shop: Shop) -> None:
+    """What was kept of them is fetched after a sweep, and where an event has come, has gone or has another name."""
+
+    def fetches() -> int:
+        before = len(front(shop).log)
+        shop.run()
+        assert shop.is_right()
+        return sum(seen.path.endswith("_events/data") for seen in front(shop).log[before:])
+
+    fetches()
+    assert [fetches() for _ in range(3)] == [1, 0, 0]
+    shop.api.events = [{**shop.api.events[0], "name": "Renamed"}, *shop.api.events[1:]]
+    assert [fetches(), fetches()] == [1, 0]
+
+
+@ALONE
 def test_a_day_of_sweeps_takes_fewer_loads_than_bigquery_allows(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """96 runs that sweep all the time, with increments, commit fewer slices than BigQuery takes load jobs a day."""
     commits = 0

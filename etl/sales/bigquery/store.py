@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -399,6 +400,9 @@ class BigQuerySales:
 
     def keep_events(self, names: EventNames, state: SalesState) -> SalesState:
         """Keep which events are listed, with their names; one without a name keeps the name that it had."""
+        digest = hashlib.sha256(msgspec.json.encode(sorted(names.items()))).hexdigest()
+        if digest == state.events_digest:
+            return state
         kept = self._listed_events() if self._version else {}
         changed = [
             (event_id, name or kept.get(event_id, (None, False))[0], True)
@@ -409,7 +413,7 @@ class BigQuerySales:
             (event_id, None, False) for event_id, (_, is_listed) in kept.items() if is_listed and event_id not in names
         ]
         if not changed:
-            return state
+            return replace(state, events_digest=digest)
         state = state.with_pending([None])
         if self._dry_run:
             self._dry_events = changed
@@ -421,7 +425,7 @@ class BigQuerySales:
                 statements.append(sql.insert_pending_groups(self._names))
                 values |= {"groups": [(event_id, None) for event_id, _, _ in part], "stores": state.marked_stores}
             self._commit(state, statements, "events", values)
-        return state
+        return replace(state, events_digest=digest)
 
     def _listed_events(self) -> dict[str, tuple[str | None, bool]]:
         table = self._dataset.table_path(f"{self._settings.bq_table_ticket_sales}_events")
