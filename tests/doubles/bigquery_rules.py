@@ -114,16 +114,12 @@ class TableRules:
             self._add_to_schema(found[1], found[2], found[3])
 
     def known(self, path: str) -> KnownTable | None:
-        """A table's columns and partitions."""
+        """A table's columns. Whether partitions are scanned is a matter of cost: BigQuery doesn't refuse that."""
         answer = self._forward(_get(*path.split(".")))
         if answer.status != 200:
             return None
-        content = _content(answer)
-        partition = content.get("timePartitioning", {}).get("field") or self._of(path).partition
-        return KnownTable(
-            {field["name"]: _STANDARD.get(field["type"], field["type"]) for field in content["schema"]["fields"]},
-            partition,
-        )
+        fields = _content(answer)["schema"]["fields"]
+        return KnownTable({field["name"]: _STANDARD.get(field["type"], field["type"]) for field in fields})
 
     def _of(self, path: str) -> _Table:
         return self._tables.setdefault(path, _Table())

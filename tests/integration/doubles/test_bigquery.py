@@ -111,6 +111,20 @@ def test_a_fault_is_met_as_often_as_asked(front: BigQueryFront, client: Client, 
     assert len(front.log) == asked + 3
 
 
+def test_the_function_is_held_to_what_bigquery_takes(client: Client, bigquery_dataset: str) -> None:
+    """A statement that the emulator forgives is refused in a job of the function's; others are its own matter."""
+    load(client, bigquery_dataset, "load-1")
+    query = f"SELECT id AS rows FROM `{client.project}.{bigquery_dataset}.loaded`"
+
+    def ask(job_id: str) -> int:
+        job = client.query(query, job_id=job_id, job_retry=None, timeout=SECONDS)
+        return len(list(job.result(timeout=SECONDS, job_retry=None)))
+
+    assert ask("another's") == 1
+    with pytest.raises(GoogleAPICallError, match="rows is a reserved word"):
+        ask("veritix-etl-1")
+
+
 def test_a_request_has_a_limit(
     bigquery_emulator: BigQueryEmulator, bigquery_project: str, bigquery_dataset: str
 ) -> None:
