@@ -12,10 +12,8 @@ import pytest
 from etl.sales.changes import ChangeFilter
 from etl.sales.postgres.store import PostgresSales
 from tests import ROOT
-from tests.doubles.bigquery import BigQueryEmulator
-from tests.doubles.bigquery_front import BigQueryFront
 from tests.doubles.postgres import EmbeddedPostgres
-from tests.evidence.increments.play import KINDS, Player, make_history, play_many, score
+from tests.evidence.increments.play import KINDS, Player, make_history, play_many, play_many_in_bigquery, score
 
 COUNT = int(os.environ.get("INCREMENTS", "200"))
 COUNT_IN_BIGQUERY = int(os.environ.get("INCREMENTS_IN_BIGQUERY", "16"))
@@ -39,17 +37,12 @@ def test_no_history_comes_out_wrong(player: Player, part: int, capsys: pytest.Ca
 
 @pytest.mark.parametrize("part", range(2))
 def test_no_history_comes_out_wrong_in_bigquery(
-    postgres_server: EmbeddedPostgres,
-    database: str,
-    bigquery_emulator: BigQueryEmulator,
-    part: int,
-    capsys: pytest.CaptureFixture[str],
+    postgres_server: EmbeddedPostgres, database: str, part: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The same with the sales in BigQuery: alone and, every other one, with PostgreSQL, which holds the same."""
-    with BigQueryFront(bigquery_emulator.url) as front:
-        # Each part has histories of both kinds.
-        seeds = [seed for seed in range(COUNT_IN_BIGQUERY) if seed // 2 % 2 == part]
-        played = play_many(seeds, Player(postgres_server, database, front))
+    # Each part has histories of both kinds.
+    seeds = [seed for seed in range(COUNT_IN_BIGQUERY) if seed // 2 % 2 == part]
+    played = play_many_in_bigquery(seeds, postgres_server, database)
     with capsys.disabled():
         print("", *score(played), sep="\n")
     assert not [(one.history.seed, one.faults) for one in played if one.faults]
