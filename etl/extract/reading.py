@@ -124,7 +124,7 @@ class Reading(Generic[ItemT]):
         self._needs_unique_ids = needs_unique_ids
         self._page_ids: PageIds | None = None
         self._request = PageRequest()
-        self._seen = SeenIds(counted=is_counted)
+        self._seen = SeenIds(is_counted=is_counted)
         self._arrivals = Arrivals()
         self._standstill = 0
         self._page_start = (0, 0)

@@ -27,7 +27,7 @@ Key = Id | bytes
 class SeenIds:
     """The ids of one reading of a dataset. Takes 8 bytes an id, and the window's strings with their places.
 
-    Where all of them are `counted` elsewhere the window is enough, and takes the same for any number of ids.
+    With `is_counted` something else counts them: then the window is enough, and takes the same for any number of ids.
 
     A place is a record's row number less the number of records there were then, at least. New records in front of a
     record push it back by a row each. So for each record that comes again, `take_needed` tells how many records there
@@ -37,8 +37,8 @@ class SeenIds:
     can make ids that collide.
     """
 
-    def __init__(self, window: int = WINDOW, *, counted: bool = False) -> None:
-        self._counted = counted
+    def __init__(self, window: int = WINDOW, *, is_counted: bool = False) -> None:
+        self._is_counted = is_counted
         self._needed: list[int] = []
         self._window = window
         self._recent: dict[Key, int | None] = {}
@@ -80,7 +80,7 @@ class SeenIds:
         return needed
 
     def _note(self, keys: Sequence[Key], places: Sequence[int | None]) -> None:
-        if not self._counted:
+        if not self._is_counted:
             self._keep(array("q", map(hash, [key for key in keys if key is not None])))
         self._recent.update(zip(keys, places, strict=True))
         self._recent.pop(None, None)

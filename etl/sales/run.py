@@ -474,14 +474,13 @@ class SalesRun:
         # The first sweep may begin with many old records that lack a field: it is judged at its end, as a whole.
         slice_ = _Slice(self, state, None if state.swept_at is None else reading.tally, is_swept=True)
         first_as_of: datetime | None = None
-        has_ended, before = True, sweep
+        has_ended, before, had_before = True, sweep.read, Counter(sweep.fields_had)
         for batch in () if sweep.has_ended else self._pages.read(reading, start=sweep.bookmark):
             if first_as_of is None and self._filter is not None:
                 first_as_of = self._clock(batch.date)
-            sweep = self._advanced(sweep, batch, reading.tally)
-            sweep = replace(sweep, fields_had=dict(Counter(before.fields_had) + reading.tally.fields_had))
+            sweep = self._advanced(sweep, batch, reading.tally, had_before)
             slice_.add(batch.sales, _Advance(sweep, first_as_of))
-            self._show(progress_of(reading.tally, "sweep", before.read))
+            self._show(progress_of(reading.tally, "sweep", before))
             if self._is_up(_PUBLISH_SHARE) and self.report.sweep_pages > 1:
                 has_ended = False
                 slice_.commit()  # before what is under way is waited for
@@ -528,7 +527,7 @@ class SalesRun:
         self._note_found(state, ingested)
         return state
 
-    def _advanced(self, sweep: Sweep, batch: SaleBatch, tally: Tally) -> Sweep:
+    def _advanced(self, sweep: Sweep, batch: SaleBatch, tally: Tally, had_before: Counter[str]) -> Sweep:
         is_new = sweep.bookmark is None or sweep.bookmark != batch.bookmark
         self.report.sweep_pages += is_new
         return replace(
@@ -537,6 +536,7 @@ class SalesRun:
             total=tally.last_total if sweep.total is None else sweep.total,
             pages=sweep.pages + is_new,
             read=sweep.read + len(batch.sales),
+            fields_had=dict(had_before + tally.fields_had),
         )
 
     def _end_sweep(self, state: SalesState, sweep: Sweep, totals: Totals) -> tuple[SalesState, Proof]:

@@ -18,22 +18,8 @@ MAX_DAYS = 4_000
 """Partitions that one statement may modify. Source: BigQuery documentation, "Quotas and limits"."""
 FUNCTIONS = frozenset(
     {
-        *(
-            "ANY_VALUE",
-            "ARRAY",
-            "CAST",
-            "COALESCE",
-            "CONCAT",
-            "COUNT",
-            "COUNTIF",
-            "ERROR",
-            "IF",
-            "IFNULL",
-            "MAX",
-            "MIN",
-            "REGEXP_REPLACE",
-        ),
-        *("ROW_NUMBER", "SUM", "TIMESTAMP_DIFF", "UNNEST"),
+        *("ANY_VALUE", "ARRAY", "CAST", "COALESCE", "CONCAT", "COUNT", "COUNTIF", "ERROR", "IF", "IFNULL", "MAX"),
+        *("MIN", "REGEXP_REPLACE", "ROW_NUMBER", "SUM", "TIMESTAMP_DIFF", "UNNEST"),
     }
 )
 """The functions that statements may call: of others nothing is known here. Source: BigQuery documentation, "Functions,

@@ -14,12 +14,9 @@ from sqlglot.optimizer.qualify import qualify
 from sqlglot.optimizer.scope import traverse_scope
 from sqlglot.schema import MappingSchema
 
-from etl.load.bigquery.sql import TYPES
-from etl.load.bigquery.tables import Definition
 from etl.sales.bigquery import sql
-from etl.sales.bigquery.tables import CHANGES, GROUPS, STAGED, TOTALS, Names, table_names
-from etl.transform.tables import DAILY_TICKET_SALES, EVENT_SALES_SUMMARY
 from tests.doubles.bigquery_sql import conjuncts, is_over
+from tests.support.bigquery_tables import DEFINITIONS, KEPT, NAMES, columns_of, quoted
 
 BYTES = {"INT64": 8, "NUMERIC": 16, "DATE": 8, "TIMESTAMP": 8, "BOOL": 1}
 """Source: BigQuery documentation, "Estimate and control costs", data type sizes. A STRING has 2 and its UTF-8 bytes."""
@@ -36,46 +33,37 @@ SHARE_OF_DAYS = 0.02
 SALES_A_GROUP, SALES_AN_EVENT = 20, 2_000
 SALES = (1_000_000, 100_000_000, 1_000_000_000)
 DAYS = [date(2026, 1, 1)]
-_TABLES: dict[str, Definition] = {
-    **table_names("etl_ticket_sales"),
-    "summary": EVENT_SALES_SUMMARY,
-    "daily": DAILY_TICKET_SALES,
-    "changes": CHANGES,
-    "staged": STAGED,
-    "groups": GROUPS,
-    "totals": TOTALS,
-}
-_NAMES = Names.of("p.d", "etl_ticket_sales", "summary", "daily")
-_CHANGED, _STAGED, _GROUPS, _TOTALS = (f"`p.d.{name}`" for name in ("changes", "staged", "groups", "totals"))
+_KINDS = {column: kind for name in DEFINITIONS for column, kind in columns_of(name).items()}
+_CHANGED, _STAGED, _GROUPS, _TOTALS = map(quoted, ("changes", "staged", "groups", "totals"))
 
 
 def run_statements(*, needs_search: bool) -> list[str]:
     """One run with one slice of changes; `needs_search` where creation times don't prove ids new."""
-    source = sql.Source(_NAMES, _NAMES.sales, sql.pending_rows(_NAMES), sql.all_events(_NAMES), DAYS)
-    compare = sql.insert_changes(_NAMES, _CHANGED, sql.staged_rows(_STAGED), DAYS)
+    source = sql.Source(NAMES, NAMES.sales, sql.pending_rows(NAMES), sql.all_events(NAMES), DAYS)
+    compare = sql.insert_changes(NAMES, _CHANGED, sql.staged_rows(_STAGED), DAYS)
     return [
-        sql.published_query(_NAMES),
+        sql.published_query(NAMES),
         compare,
         sql.changes_query(_CHANGED),
-        *([sql.elsewhere_query(_NAMES, _CHANGED)] if needs_search else []),
-        *sql.apply_changes(_NAMES, _CHANGED, DAYS, has_dateless=False),
-        sql.insert_pending(_NAMES, _CHANGED),
+        *([sql.elsewhere_query(NAMES, _CHANGED)] if needs_search else []),
+        *sql.apply_changes(NAMES, _CHANGED, DAYS, has_dateless=False),
+        sql.insert_pending(NAMES, _CHANGED),
         sql.insert_groups(source, _GROUPS),
         sql.insert_totals(source, _GROUPS, _TOTALS),
         sql.publication_query(_GROUPS, _TOTALS),
-        *sql.publish_statements(_NAMES, _GROUPS, _TOTALS, DAYS),
+        *sql.publish_statements(NAMES, _GROUPS, _TOTALS, DAYS),
     ]
 
 
 def sweep_statements() -> list[str]:
     """One sweep that finds changes on some days; its slices are but rows put aside."""
     return [
-        sql.empty(_NAMES.swept),
-        sql.insert_changes(_NAMES, _CHANGED, sql.swept_rows(_NAMES), None),
-        *sql.apply_changes(_NAMES, _CHANGED, DAYS, has_dateless=False),
-        sql.unseen_query(_NAMES, 1_000),
-        sql.merge_missed(_NAMES),
-        sql.counts_query(_NAMES),
+        sql.empty(NAMES.swept),
+        sql.insert_changes(NAMES, _CHANGED, sql.swept_rows(NAMES), None),
+        *sql.apply_changes(NAMES, _CHANGED, DAYS, has_dateless=False),
+        sql.unseen_query(NAMES, 1_000),
+        sql.merge_missed(NAMES),
+        sql.counts_query(NAMES),
     ]
 
 
@@ -83,7 +71,6 @@ def sweep_statements() -> list[str]:
 class Month:
     """Bytes and US dollars."""
 
-    sales: int
     stored: int
     runs: int
     searches: int
@@ -102,13 +89,12 @@ class Month:
 
 def month_of(sales: int) -> Month:
     """A month with so many kept sales."""
-    rows = {"etl_ticket_sales": sales, "etl_ticket_sales_swept": sales, "daily": sales // SALES_A_GROUP}
-    rows |= dict.fromkeys(("summary", "etl_ticket_sales_events"), sales // SALES_AN_EVENT)
+    rows = {KEPT: sales, f"{KEPT}_swept": sales, "daily": sales // SALES_A_GROUP}
+    rows |= dict.fromkeys(("summary", f"{KEPT}_events"), sales // SALES_AN_EVENT)
     plain, searched = (_scanned(run_statements(needs_search=needs), rows) for needs in (False, True))
     runs = RUNS_A_DAY * DAYS_A_MONTH
     return Month(
-        sales,
-        sum(count * sum(map(_size, _columns(name))) for name, count in rows.items()),
+        sum(count * row_bytes(name) for name, count in rows.items()),
         runs * plain,
         runs * (searched - plain),
         SWEEPS_A_DAY * DAYS_A_MONTH * _scanned(sweep_statements(), rows),
@@ -117,7 +103,7 @@ def month_of(sales: int) -> Month:
 
 def row_bytes(name: str) -> int:
     """A row's bytes, by the columns of its table."""
-    return sum(map(_size, _columns(name)))
+    return sum(map(_size, columns_of(name)))
 
 
 def _scanned(statements: list[str], rows: dict[str, int]) -> int:
@@ -147,8 +133,8 @@ def _reads(statement: str) -> Iterator[tuple[str, set[str], bool]]:
     if isinstance(parsed, (exp.Merge, exp.Delete)):
         name = parsed.this.name
         condition = parsed.args["on"] if isinstance(parsed, exp.Merge) else parsed.args["where"].this
-        yield name, set(_columns(name)), _is_bounded(condition, name, parsed.this.alias)
-    schema = MappingSchema({"p": {"d": {name: _columns(name) for name in _TABLES}}}, dialect="bigquery")
+        yield name, set(columns_of(name)), _is_bounded(condition, name, parsed.this.alias)
+    schema = MappingSchema({"p": {"d": {name: columns_of(name) for name in DEFINITIONS}}}, dialect="bigquery")
     for query in queries:
         qualified = qualify(query.copy(), schema=schema, dialect="bigquery", validate_qualify_columns=False)
         for scope in traverse_scope(qualified):
@@ -156,23 +142,18 @@ def _reads(statement: str) -> Iterator[tuple[str, set[str], bool]]:
                 if isinstance(source, exp.Table):
                     columns = {column.name for column in scope.columns if column.table == alias}
                     where = scope.expression.args.get("where")
-                    yield source.name, columns & set(_columns(source.name)), _is_bounded(where, source.name, alias)
+                    yield source.name, columns & set(columns_of(source.name)), _is_bounded(where, source.name, alias)
 
 
 def _is_bounded(condition: exp.Expr | None, name: str, alias: str) -> bool:
-    partition = _TABLES[name].partition
+    partition = DEFINITIONS[name].partition
     return partition is not None and any(
         is_over(part, partition, alias) and part.find(exp.In, exp.Between) is not None for part in conjuncts(condition)
     )
 
 
-def _columns(name: str) -> dict[str, str]:
-    return {column.name: TYPES[column.type] for column in _TABLES[name].columns}
-
-
 def _size(column: str) -> int:
-    kinds = {name: kind for table in _TABLES for name, kind in _columns(table).items()}
-    kind = kinds[column]
+    kind = _KINDS[column]
     if kind == "STRING":
         return TEXT_BYTES[column] + 2 if column in TEXT_BYTES else 0
     return BYTES[kind]
@@ -192,4 +173,4 @@ def table_rows() -> Iterator[str]:
 
 if __name__ == "__main__":
     print("\n".join(table_rows()))
-    print(f"{row_bytes('kept')} bytes a sale")
+    print(f"{row_bytes(KEPT)} bytes a sale")

@@ -43,7 +43,7 @@ def test_window() -> None:
 
 def test_ids_that_are_counted_elsewhere() -> None:
     """Repeats within the window are found all the same, and nothing is noted of those before."""
-    seen = SeenIds(window=10, counted=True)
+    seen = SeenIds(window=10, is_counted=True)
     for number in range(40):
         assert seen.add([str(number)]) is None
     assert seen.add(["39", "40"]) == [False, True]

@@ -9,31 +9,18 @@ from typing import Any
 import pytest
 
 from etl.load.bigquery import sql as load
-from etl.load.bigquery.tables import Definition
 from etl.load.store import TableChanges
 from etl.sales.bigquery import sql
 from etl.sales.bigquery.store import parameters_for
-from etl.sales.bigquery.tables import CHANGES, GROUPS, STAGED, TOTALS, Names, table_names
-from etl.transform.tables import DAILY_TICKET_SALES, EVENT_SALES_SUMMARY, STAMP, TABLES
+from etl.transform.tables import STAMP, TABLES
 from tests.doubles.bigquery_sql import KnownTable, check_script
+from tests.support.bigquery_tables import DATASET, DEFINITIONS, NAMES, columns_of, quoted
 
 NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
 DAYS = [date(2026, 1, 1), date(2026, 1, 2)]
 MANY_DAYS = [date(2000, 1, 1) + timedelta(days=n) for n in range(9_000)]
-DEFINITIONS: dict[str, Definition] = {
-    **table_names("kept"),
-    "summary": EVENT_SALES_SUMMARY,
-    "daily": DAILY_TICKET_SALES,
-    "changes": CHANGES,
-    "staged": STAGED,
-    "groups": GROUPS,
-    "totals": TOTALS,
-}
-KNOWN = {
-    f"p.d.{name}": KnownTable({column.name: load.TYPES[column.type] for column in table.columns}, table.partition)
-    for name, table in DEFINITIONS.items()
-} | {"p.d.scope": KnownTable({"event_id": "STRING"})}
-NAMES = Names.of("p.d", "kept", "summary", "daily")
+KNOWN = {f"{DATASET}.{name}": KnownTable(columns_of(name), table.partition) for name, table in DEFINITIONS.items()}
+KNOWN[f"{DATASET}.scope"] = KnownTable({"event_id": "STRING"})
 VALUES: dict[str, Any] = {
     "asked_at": NOON,
     "created_since": NOON,
@@ -50,10 +37,6 @@ VALUES: dict[str, Any] = {
     "groups": [("e-1", None)],
     "events": [("e-1", None, True)],
 }
-
-
-def quoted(name: str) -> str:
-    return f"`p.d.{name}`"
 
 
 CHANGED = quoted("changes")
