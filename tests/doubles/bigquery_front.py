@@ -12,7 +12,8 @@ import urllib3
 from tests.doubles.bigquery_parameters import with_parameters
 from tests.doubles.bigquery_rules import TableRules, invalid_query
 from tests.doubles.bigquery_sql import UnknownTableError, WrongStatementError, check_script
-from tests.doubles.http_stand_in import Answer, HttpStandIn, Request, google_error, json_answer
+from tests.doubles.http_server import Answer, Request, json_answer
+from tests.doubles.http_stand_in import HttpStandIn, google_error
 
 _JOBS = re.compile(r"/bigquery/v2/projects/[^/]+/jobs")
 _JOB = re.compile(r"/bigquery/v2/projects/[^/]+/jobs/(?P<id>[^/]+)")

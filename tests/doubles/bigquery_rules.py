@@ -11,7 +11,7 @@ import sqlglot
 from sqlglot import exp
 
 from tests.doubles.bigquery_sql import KnownTable, conjuncts, is_over
-from tests.doubles.http_stand_in import Answer, Request, json_answer
+from tests.doubles.http_server import Answer, Request, json_answer
 
 _TABLES = re.compile(r"/bigquery/v2/projects/([^/]+)/datasets/([^/]+)/tables")
 _TABLE = re.compile(rf"{_TABLES.pattern}/([^/]+)")

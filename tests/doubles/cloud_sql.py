@@ -11,7 +11,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from tests.doubles.certificates import HOUR, CertificateAuthority, pem
-from tests.doubles.http_stand_in import Answer, HttpStandIn, Request, google_error, json_answer
+from tests.doubles.http_server import Answer, Request, json_answer
+from tests.doubles.http_stand_in import HttpStandIn, google_error
 from tests.doubles.postgres import EmbeddedPostgres
 from tests.doubles.postgres_proxy import Arrival, PostgresProxy, RefusedError, Route
 from tests.doubles.processes import SandboxError

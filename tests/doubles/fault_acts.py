@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 
 from tests.doubles.fault_proxy import Act, Link
-from tests.doubles.http_stand_in import Answer
+from tests.doubles.http_server import Answer
 from tests.doubles.postgres_proxy import RefusedError, error_message
 from tests.doubles.tcp_proxy import closing, connect
 from tests.doubles.wire import Step

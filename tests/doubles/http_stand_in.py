@@ -1,53 +1,10 @@
-"""A small HTTP server on a loopback port, with a log and faults: what the stand-ins for Google's APIs share."""
+"""An HTTP stand-in with a log and faults: what the stand-ins for Google's APIs share."""
 
-import json
-import sys
 import threading
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
-from typing import Any, Self
-from urllib.parse import parse_qsl, urlsplit
+from typing import Self
 
-
-@dataclass(frozen=True)
-class Request:
-    """`target` is the path with its query; `headers` have lower-case names."""
-
-    method: str
-    target: str
-    headers: Mapping[str, str]
-    body: bytes
-
-    @property
-    def path(self) -> str:
-        return urlsplit(self.target).path
-
-    @property
-    def query(self) -> dict[str, str]:
-        return dict(parse_qsl(urlsplit(self.target).query, keep_blank_values=True))
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """`body` in pieces goes out as they come, and the connection ends after the last one.
-
-    Pieces, and headers with a Content-Length, are sent as they are: they may lie.
-    """
-
-    status: int
-    body: bytes | Iterable[bytes] = b""
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
-def json_answer(content: Any, status: int = 200) -> Answer:
-    return Answer(status, json.dumps(content).encode(), {"Content-Type": "application/json; charset=UTF-8"})
-
+from tests.doubles.http_server import Answer, HttpServer, Reply, Request, json_answer, nothing
 
 CANONICAL = {
     400: "INVALID_ARGUMENT",
@@ -71,17 +28,6 @@ def google_error(status: int, message: str, code: str | None = None) -> Answer:
 HANG, LOSE_ANSWER = "hang", "lose the answer"
 
 
-@dataclass(frozen=True)
-class Fault:
-    """`kind`: an HTTP status to answer with, HANG, or LOSE_ANSWER (the work is done, the connection breaks)."""
-
-    kind: int | str
-    path: str
-
-    def matches(self, request: Request) -> bool:
-        return self.path in request.target
-
-
 class HttpStandIn:
     """Answers by `respond`, which a subclass writes. Use as a context manager.
 
@@ -92,107 +38,55 @@ class HttpStandIn:
     def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
         self.log: list[Request] = []
         self.keeps_log = True
-        self.errors: list[BaseException] = []
-        self._faults: list[Fault] = []
+        self._faults: list[tuple[int | str, str]] = []
         self._lock = threading.Lock()
-        self._closing = threading.Event()
-        self._server = _Server((host, port), self)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+        self._server = HttpServer(self._reply, host, port)
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self._server.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
-        self._closing.set()
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        self._server.stop()
         if kind is None and self.errors:
             raise self.errors[0]
 
     @property
     def url(self) -> str:
-        host, port = self._server.server_address[:2]
-        return f"http://{host!s}:{port}"
+        return self._server.url
+
+    @property
+    def errors(self) -> list[BaseException]:
+        """What went wrong in the stand-in itself."""
+        return self._server.errors
 
     def fail(self, kind: int | str, times: int = 1, path: str = "") -> None:
-        """The next `times` requests whose target contains `path` meet this `Fault`."""
-        self._faults.extend([Fault(kind, path)] * times)
+        """The next `times` requests whose target contains `path` fail.
+
+        `kind` is an HTTP status to answer with, HANG, or LOSE_ANSWER: the work is done, the connection breaks.
+        """
+        self._faults.extend([(kind, path)] * times)
 
     def recover(self) -> None:
-        """No further request meets a fault."""
+        """No further request fails."""
         with self._lock:
             self._faults.clear()
 
     def respond(self, request: Request) -> Answer:
         raise NotImplementedError
 
-    def handle(self, request: Request) -> Answer | None:
-        """None: no answer is sent, and the connection ends."""
+    def _reply(self, request: Request) -> Reply:
         with self._lock:
             if self.keeps_log:
                 self.log.append(request)
-            fault = next((fault for fault in self._faults if fault.matches(request)), None)
+            fault = next((fault for fault in self._faults if fault[1] in request.target), None)
             if fault is not None:
                 self._faults.remove(fault)
         if fault is None:
-            return self.respond(request)
-        if fault.kind == HANG:
-            self._closing.wait()
-            return None
-        if fault.kind == LOSE_ANSWER:
-            self.respond(request)
-            return None
-        return google_error(int(fault.kind), f"made to fail with {fault.kind}")
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 64
-
-    def __init__(self, address: tuple[str, int], stand_in: HttpStandIn) -> None:
-        super().__init__(address, _Handler)
-        self.stand_in = stand_in
-
-    def handle_error(self, *_: object) -> None:
-        error = sys.exc_info()[1]
-        if error is not None and not isinstance(error, ConnectionError):  # a client that has gone is no error
-            self.stand_in.errors.append(error)
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    server: _Server
-
-    def do_GET(self) -> None:
-        length = int(self.headers.get("Content-Length", 0 if self.command in ("GET", "DELETE") else 1))
-        body = self.rfile.read(length)
-        if len(body) < length:  # its sender has gone, maybe in the midst of the headers
-            self.close_connection = True
-            return
-        headers = {name.lower(): value for name, value in self.headers.items()}
-        answer = self.server.stand_in.handle(Request(self.command, self.path, headers, body))
-        if answer is None:
-            self.close_connection = True
-            return
-        self.send_response(answer.status)
-        for name, value in answer.headers.items():
-            self.send_header(name, value)
-        pieces = answer.body
-        if isinstance(pieces, bytes):
-            self.send_header("Content-Length", str(len(pieces)))
-            pieces = [pieces]
-        else:
-            self.close_connection = True
-        self.end_headers()
-        for piece in pieces:
-            self.wfile.write(piece)
-
-    def log_message(self, *_: object) -> None:
-        """Quiet: the stand-in keeps its own log."""
-
-
-for _method in ("POST", "PUT", "PATCH", "DELETE"):
-    setattr(_Handler, f"do_{_method}", _Handler.do_GET)
+            return Reply(self.respond(request))
+        kind, _ = fault
+        if kind == HANG:
+            return Reply(Answer(0), nothing("hang"))
+        if kind == LOSE_ANSWER:
+            return Reply(self.respond(request), nothing("close"))
+        return Reply(google_error(int(kind), f"made to fail with {kind}"))

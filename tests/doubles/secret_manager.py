@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import google_crc32c
 
-from tests.doubles.http_stand_in import Answer, HttpStandIn, Request, google_error, json_answer
+from tests.doubles.http_server import Answer, Request, json_answer
+from tests.doubles.http_stand_in import HttpStandIn, google_error
 
 _ACCESS = re.compile(r"/v1/(?P<secret>projects/[^/]+/secrets/[^/]+)/versions/(?P<version>[^/:]+):access")
 

@@ -17,7 +17,8 @@ from etl.deadline import Deadline
 from etl.load.postgres.load import load_postgres
 from etl.transform.fold import Summary, fold_sales, summarise
 from tests import ROOT
-from tests.doubles.http_stand_in import Answer, HttpStandIn, Request, json_answer
+from tests.doubles.http_server import Answer, Request, json_answer
+from tests.doubles.http_stand_in import HttpStandIn
 from tests.doubles.postgres import EmbeddedPostgres
 from tests.doubles.processes import SandboxError
 from tests.evidence.benchmarks import floor

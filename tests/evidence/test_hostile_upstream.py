@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from tests.doubles.bigquery import BigQueryEmulator
-from tests.doubles.http_stand_in import Answer, HttpStandIn, Request, json_answer
+from tests.doubles.http_server import Answer, Request, json_answer
+from tests.doubles.http_stand_in import HttpStandIn
 from tests.doubles.postgres import EmbeddedPostgres
 from tests.evidence.hostile.answers import HOSTILE
 from tests.evidence.hostile.bodies import MEBIBYTE, SALE

@@ -17,7 +17,8 @@ from etl.load.store import StoredTickets
 from etl.transform.fold import Summary
 from tests.doubles.bigquery import BigQueryEmulator
 from tests.doubles.bigquery_front import BigQueryFront
-from tests.doubles.http_stand_in import HANG, LOSE_ANSWER, Answer, Request, json_answer
+from tests.doubles.http_server import Answer, Request, json_answer
+from tests.doubles.http_stand_in import HANG, LOSE_ANSWER
 from tests.support.summaries import DAYS, EVENTS, MORNING, BigQueryStore, counts, rows_of, summary_of
 
 StoreMaker = Callable[..., BigQueryStore]

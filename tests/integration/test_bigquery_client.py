@@ -16,7 +16,8 @@ from etl.load.bigquery.client import Jobs, client_for, explained_errors
 from etl.settings import Settings
 from tests.doubles.bigquery import BigQueryEmulator
 from tests.doubles.bigquery_front import BigQueryFront
-from tests.doubles.http_stand_in import HANG, LOSE_ANSWER, Answer, Request, json_answer
+from tests.doubles.http_server import Answer, Request, json_answer
+from tests.doubles.http_stand_in import HANG, LOSE_ANSWER
 
 PROJECT = "veritix-test"
 

@@ -23,9 +23,9 @@ from etl.extract.items import ItemDecoder
 from etl.extract.next_page import PageRequest
 from etl.extract.token import Token
 from etl.records.fields import SaleItem
+from tests.doubles.http_server import HttpServer
 from tests.doubles.ticketing.api import TicketingApi
 from tests.doubles.ticketing.faults import Fault
-from tests.doubles.ticketing.http_shell import HttpServer
 from tests.doubles.ticketing.sample_data import plain_sales
 from tests.support.upstream import NOW, FakeDeadline, attempt_event, client, json_logs, logged, read_all
 

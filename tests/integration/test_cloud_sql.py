@@ -19,7 +19,7 @@ from etl.load.postgres.database import engine_for, transaction
 from etl.load.postgres.load import load_postgres
 from etl.settings import Settings
 from tests.doubles.cloud_sql import CloudSqlStandIn
-from tests.doubles.http_stand_in import HANG, Answer, Request, google_error
+from tests.doubles.http_stand_in import HANG
 from tests.doubles.postgres import EmbeddedPostgres
 from tests.support.summaries import DAYS, EVENTS, PostgresStore, rows_of, summary_of
 
@@ -48,8 +48,9 @@ def make_instance(postgres_server: EmbeddedPostgres, database: str) -> Iterator[
     """Starts an instance that holds the database, and gives the settings for a password login there."""
     with ExitStack() as instances:
 
-        def make(kind: type[CloudSqlStandIn] = CloudSqlStandIn, **options: Any) -> tuple[CloudSqlStandIn, Settings]:
-            instance = instances.enter_context(kind(postgres_server, instance_connection_name=INSTANCE, **options))
+        def make(**options: Any) -> tuple[CloudSqlStandIn, Settings]:
+            double = CloudSqlStandIn(postgres_server, instance_connection_name=INSTANCE, **options)
+            instance = instances.enter_context(double)
             settings = Settings(
                 "http://upstream",
                 instance_connection_name=INSTANCE,
@@ -188,21 +189,14 @@ def test_a_refusal_has_a_clear_message(
         assert PASSWORD not in text
 
 
-class HalfHanging(CloudSqlStandIn):
-    """Refuses the certificate, and doesn't answer the other call in time: nobody asks what became of the first."""
-
-    def respond(self, request: Request) -> Answer:
-        if request.path.endswith("/connectSettings"):
-            self._closing.wait()
-        return google_error(403, "no")
-
-
 def test_the_token_does_not_get_into_the_log(
     make_instance: MakeInstance, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """asyncio reports an error that nobody asked for with the request's headers; the log has its type only."""
     monkeypatch.setattr("etl.load.postgres.cloud_sql.CONNECT_SECONDS", 0.5)
-    _, settings = make_instance(HalfHanging)
+    instance, settings = make_instance()
+    instance.fail(HANG, times=10, path="/connectSettings")
+    instance.fail(403, times=10)  # the certificate: nobody asks what became of it while the other call hangs
     gc.collect()  # what refused calls of earlier tests have left is reported by now
     caplog.clear()
     with pytest.raises(StoreUnavailableError, match="within"):

@@ -16,7 +16,8 @@ from etl.sales.bigquery.store import MAX_LOADS_A_DAY, BigQuerySales
 from etl.sales.postgres.store import PostgresSales
 from tests.doubles.bigquery import BigQueryEmulator
 from tests.doubles.bigquery_front import BigQueryFront
-from tests.doubles.http_stand_in import LOSE_ANSWER, Request
+from tests.doubles.http_server import Request
+from tests.doubles.http_stand_in import LOSE_ANSWER
 from tests.doubles.postgres import EmbeddedPostgres
 from tests.doubles.ticketing.api import TicketingApi
 from tests.doubles.ticketing.changes import Changes

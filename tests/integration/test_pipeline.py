@@ -30,7 +30,8 @@ from tests.doubles.bigquery import BigQueryEmulator
 from tests.doubles.bigquery_front import BigQueryFront
 from tests.doubles.cloud_sql import CloudSqlStandIn
 from tests.doubles.fault_proxy import Act, FaultProxy, Link, Trap
-from tests.doubles.http_stand_in import HANG, Answer, Request, json_answer
+from tests.doubles.http_server import Answer, Request, json_answer
+from tests.doubles.http_stand_in import HANG
 from tests.doubles.moments import MOMENTS
 from tests.doubles.postgres import EmbeddedPostgres
 from tests.doubles.secret_manager import SecretManagerStandIn

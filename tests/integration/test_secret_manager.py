@@ -11,7 +11,8 @@ from etl.deadline import Deadline
 from etl.errors import ConfigurationError, DeadlineExceededError, UpstreamError
 from etl.extract.secret_manager import read_secret
 from etl.extract.token import Token
-from tests.doubles.http_stand_in import HANG, LOSE_ANSWER, Answer, Request
+from tests.doubles.http_server import Answer, Request
+from tests.doubles.http_stand_in import HANG, LOSE_ANSWER
 from tests.doubles.secret_manager import SecretManagerStandIn
 from tests.doubles.ticketing.api import TicketingApi
 from tests.doubles.ticketing.sample_data import plain_sales

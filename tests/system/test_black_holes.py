@@ -12,7 +12,8 @@ from tests.doubles.bigquery import BigQueryEmulator
 from tests.doubles.bigquery_front import BigQueryFront
 from tests.doubles.black_hole import BlackHole
 from tests.doubles.cloud_sql import PROXY_PORT, CloudSqlStandIn
-from tests.doubles.http_stand_in import HANG, Answer, Request, json_answer
+from tests.doubles.http_server import Answer, Request, json_answer
+from tests.doubles.http_stand_in import HANG
 from tests.doubles.postgres import EmbeddedPostgres
 from tests.doubles.postgres_proxy import Arrival
 from tests.doubles.ticketing.api import TicketingApi

@@ -14,35 +14,35 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from types import TracebackType
 from typing import Any, Literal, NoReturn, Self
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+from urllib.parse import unquote, urlencode
 
+from tests.doubles.http_server import Answer, HttpServer, Reply, Request, Sending, json_answer
 from tests.doubles.ticketing.changes import Changes, changed_order, changed_rows, without_changes
 from tests.doubles.ticketing.cursors import Order, QueryError, cursor_after
 from tests.doubles.ticketing.envelope_table import ENVELOPES
 from tests.doubles.ticketing.envelopes import Envelope, Page, render
 from tests.doubles.ticketing.faults import (
     INSTEAD,
-    Answer,
     Fault,
-    Sending,
     Throttle,
     nest_error,
     position_with,
     send_with,
     show_with,
 )
-from tests.doubles.ticketing.http_shell import HttpServer, Reply
 from tests.doubles.ticketing.paging import Dataset, Pager
 from tests.doubles.ticketing.request_log import PageServed, RequestSeen
 from tests.doubles.ticketing.sample_data import sample_events, sample_sales
 
 PATHS = {"/events": "events", "/ticket-sales": "ticket_sales"}
 REQUEST_ID = "X-Request-Id"
+IDLE_SECONDS = 5.0
+"""Node closes a connection that was idle for this long."""
 Statements = Literal["snapshot", "rows, total", "total, rows"]
 """How a page's rows and its total are taken: at once, or by two statements without a transaction, as TypeORM's
 `findAndCount` and nearly all others do."""
@@ -101,12 +101,11 @@ class TicketingApi:
         self.lock = threading.RLock()
         self._counts: Counter[str] = Counter()
         self._pager = Pager(random.Random(seed))
-        self._scheme = "http" if tls is None else "https"
-        self._server = HttpServer(port, self._respond, tls)
+        self._server = HttpServer(self._respond, port=port, tls=tls, idle_seconds=IDLE_SECONDS)
 
     @property
     def base_url(self) -> str:
-        return f"{self._scheme}://127.0.0.1:{self._server.server_port}{self.prefix}"
+        return f"{self._server.url}{self.prefix}"
 
     @property
     def events(self) -> list[Any]:
@@ -142,9 +141,9 @@ class TicketingApi:
         """Ends the server, with every connection and thread of it. A second time does nothing."""
         self._server.stop()
 
-    def _respond(self, method: str, target: str, headers: Mapping[str, str]) -> Reply:
+    def _respond(self, request: Request) -> Reply:
         with self.lock:
-            seen = self._note(method, target, headers)
+            seen = self._note(request)
             try:
                 answer, sending = self._answer(seen)
             except QueryError as error:
@@ -153,13 +152,11 @@ class TicketingApi:
         sending = replace(sending, wait_seconds=sending.wait_seconds + self.latency_seconds)
         return Reply(answer, sending, seen.lose_items)
 
-    def _note(self, method: str, target: str, headers: Mapping[str, str]) -> RequestSeen:
-        url = urlsplit(target)
-        query = dict(parse_qsl(url.query, keep_blank_values=True))
-        number = len(self.requests) + 1
-        seen = RequestSeen(number, time.monotonic(), method, target, url.path, query, dict(headers))
-        if url.path.startswith(self.prefix):
-            path = url.path.removeprefix(self.prefix).rstrip("/")
+    def _note(self, request: Request) -> RequestSeen:
+        number, path, headers = len(self.requests) + 1, request.path, dict(request.headers)
+        seen = RequestSeen(number, time.monotonic(), request.method, request.target, path, request.query, headers)
+        if path.startswith(self.prefix):
+            path = path.removeprefix(self.prefix).rstrip("/")
             seen.dataset = PATHS.get(path)
             if seen.dataset is None and self.changes is not None and path.startswith("/ticket-sales/"):
                 seen.record = unquote(path.removeprefix("/ticket-sales/"))
@@ -190,7 +187,7 @@ class TicketingApi:
         wanted = [sale for sale in sales if (str(sale.get("id")) == sale_id) != (changes.record_route == "another")]
         if changes.record_route == "none" or not wanted:
             return nest_error(404, f"Cannot GET /ticket-sales/{sale_id}")
-        return Answer(200, {"Content-Type": "application/json; charset=utf-8"}, json.dumps(wanted[0]).encode())
+        return json_answer(wanted[0])
 
     def _refusal(self, seen: RequestSeen) -> Answer | None:
         if self.token is not None and seen.headers.get("authorization") != f"Bearer {self.token}":
@@ -214,17 +211,15 @@ class TicketingApi:
         own = {"Content-Type": "application/json; charset=utf-8", REQUEST_ID: str(seen.number)}
         if self.changes is not None:
             own["Date"] = self.changes.date()
-        answer = Answer(200, {**own, **headers}, body)
         if self.gzip and "gzip" in seen.headers.get("accept-encoding", ""):
-            packed = {**answer.headers, "Content-Encoding": "gzip"}
-            answer = replace(answer, headers=packed, body=gzip.compress(body, 1))
-        answer, sending = send_with(fault, answer)
-        if self.keep_items and sending.stop_after is None and answer.intact:
+            own["Content-Encoding"], body = "gzip", gzip.compress(body, 1)
+        sent, sending = send_with(fault, body)
+        if self.keep_items and sending.stop_after is None and sent == body:
             seen.items = list(page.items)
         if self.on_page is not None:
             asked = (seen.number, seen.dataset or "", seen.page or 1)
             self.on_page(PageServed(*asked, items=list(page.items), total=page.total, last=not page.more))
-        return answer, sending
+        return Answer(200, sent, {**own, **headers}), sending
 
     def _path_of_links(self, seen: RequestSeen) -> str:
         """The path for links, with what else was asked for."""

@@ -4,43 +4,16 @@ A fault acts on one of four things: the position that is read, the page that is 
 way in which its bytes are sent. Each kind stands in the table of what it changes.
 """
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from http.client import responses
 from typing import Any
 
+from tests.doubles.http_server import Answer, Sending, json_answer, nothing
 from tests.doubles.ticketing.cursors import offset_cursor
 from tests.doubles.ticketing.envelopes import Envelope, Page, shows_next
 from tests.doubles.ticketing.paging import Position
-
-
-@dataclass(frozen=True)
-class Answer:
-    """An HTTP answer. `Content-Length` is not among `headers`: it depends on how it is sent."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-    intact: bool = True
-    """Whether the body is all of it."""
-
-
-@dataclass(frozen=True)
-class Sending:
-    """How an answer's bytes go out. `stop_after` body bytes, `ending` follows; None: the whole body goes out."""
-
-    stop_after: int | None = None
-    ending: str = ""
-    """What follows instead of the rest: `close` (FIN), `reset` (RST) or `hang` (nothing, until the API closes)."""
-    with_head: bool = True
-    chunked: bool = False
-    piece_bytes: int = 0
-    """Size of the pieces in which the body goes out, `pause_seconds` after each; 0: all at once."""
-    pause_seconds: float = 0.0
-    wait_seconds: float = 0.0
-    """Wait before the first byte."""
 
 
 @dataclass
@@ -113,19 +86,14 @@ class Throttle:
             return None
         wait = math.ceil(self._window_start + self.seconds - now)
         message = "ThrottlerException: Too Many Requests"
-        return json_answer(429, {"statusCode": 429, "message": message}, {self.header: str(wait)})
-
-
-def json_answer(status: int, content: Any, headers: Mapping[str, str] | None = None) -> Answer:
-    head = {"Content-Type": "application/json; charset=utf-8", **(headers or {})}
-    return Answer(status, head, json.dumps(content, separators=(",", ":")).encode())
+        return json_answer({"statusCode": 429, "message": message}, 429, {self.header: str(wait)})
 
 
 def nest_error(status: int, message: str | None = None, headers: Mapping[str, str] | None = None) -> Answer:
     """An error as NestJS answers it: `error` stands beside the message only where there is one."""
     phrase = responses.get(status, "Error")
     content: dict[str, Any] = {"statusCode": status, "message": message or phrase}
-    return json_answer(status, content | ({"error": phrase} if message else {}), headers)
+    return json_answer(content | ({"error": phrase} if message else {}), status, headers)
 
 
 def _status(fault: Fault, _: str) -> Answer:
@@ -135,12 +103,12 @@ def _status(fault: Fault, _: str) -> Answer:
 
 def _redirect(fault: Fault, url: str) -> Answer:
     location = url if fault.location is None else fault.location
-    return Answer(fault.status or 302, {"Location": location, **fault.headers}, b"")
+    return Answer(fault.status or 302, headers={"Location": location, **fault.headers})
 
 
 def _html(_: Fault, __: str) -> Answer:
     page = b"<!DOCTYPE html><html><body><h1>502 Bad Gateway</h1></body></html>"
-    return Answer(200, {"Content-Type": "text/html"}, page)
+    return Answer(200, page, {"Content-Type": "text/html"})
 
 
 def _half(fault: Fault, body: bytes) -> int:
@@ -149,7 +117,7 @@ def _half(fault: Fault, body: bytes) -> int:
 
 def _nothing_more(ending: str) -> Callable[[Fault, bytes], Sending]:
     def sending(fault: Fault, _: bytes) -> Sending:
-        return Sending(fault.after_bytes or 0, ending, with_head=fault.after_bytes is not None)
+        return nothing(ending) if fault.after_bytes is None else Sending(fault.after_bytes, ending)
 
     return sending
 
@@ -161,8 +129,8 @@ def _next_is(number: int, start: int, page: Page) -> Page:
 INSTEAD: dict[str, Callable[[Fault, str], Answer]] = {
     "status": _status,
     "redirect": _redirect,
-    "not_json": lambda _, __: Answer(200, {"Content-Type": "application/json"}, b"{'data': [}"),
-    "wrong_shape": lambda _, __: json_answer(200, {"statusCode": 500, "message": "Internal server error"}),
+    "not_json": lambda _, __: Answer(200, b"{'data': [}", {"Content-Type": "application/json"}),
+    "wrong_shape": lambda _, __: json_answer({"statusCode": 500, "message": "Internal server error"}),
     "html": _html,
 }
 """No page is made: (fault, the request's URL) -> the answer."""
@@ -214,9 +182,8 @@ def show_with(fault: Fault | None, page: Page, at: Position, envelope: Envelope)
     return SHOWN[fault.kind](page, at, fault)
 
 
-def send_with(fault: Fault | None, answer: Answer) -> tuple[Answer, Sending]:
+def send_with(fault: Fault | None, body: bytes) -> tuple[bytes, Sending]:
+    """What is sent of a body, and how."""
     if fault is not None and fault.kind == "truncated_json":
-        answer = replace(answer, body=answer.body[: _half(fault, answer.body)], intact=False)
-    if fault is None or fault.kind not in SENT:
-        return answer, Sending()
-    return answer, SENT[fault.kind](fault, answer.body)
+        body = body[: _half(fault, body)]
+    return body, SENT[fault.kind](fault, body) if fault is not None and fault.kind in SENT else Sending()

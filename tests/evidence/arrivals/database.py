@@ -6,16 +6,14 @@ Each run has to succeed, and to publish what lies between the sales at its start
 """
 
 import argparse
-import json
 import random
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
 
 import pg8000.native
 
@@ -24,10 +22,9 @@ from etl.errors import EtlError
 from etl.logs import configure_logs
 from etl.run.pipeline import RunOptions, run_etl_once
 from etl.settings import Settings
+from tests.doubles.http_server import HttpServer, Reply, Request, json_answer
 from tests.doubles.postgres import EmbeddedPostgres
 from tests.doubles.ticketing.api import Statements
-from tests.doubles.ticketing.faults import Answer, Sending
-from tests.doubles.ticketing.http_shell import HttpServer, Reply
 from tests.support.oracle import postgres_tables
 
 PAGE_SIZE = 100
@@ -65,7 +62,7 @@ class DatabaseUpstream:
         self._connections: list[pg8000.native.Connection] = []
         self._stopped = threading.Event()
         self._writer = threading.Thread(target=self._write, daemon=True)
-        self._http = HttpServer(0, self._respond)
+        self._http = HttpServer(self._respond)
         for statement in _TABLE.split(";"):
             self._sql(statement)
         self._sql(_INSERT, first=1, last=count)
@@ -73,7 +70,7 @@ class DatabaseUpstream:
 
     @property
     def base_url(self) -> str:
-        return f"http://127.0.0.1:{self._http.server_port}"
+        return self._http.url
 
     def groups(self) -> Groups:
         """Tickets by event and day, as they are now."""
@@ -107,14 +104,10 @@ class DatabaseUpstream:
             self._last += 1
             self._sql(_INSERT, first=self._last, last=self._last)
 
-    def _respond(self, _: str, target: str, __: Mapping[str, str]) -> Reply:
-        url = urlsplit(target)
-        if url.path == "/events":
-            body: Any = {"data": [{"id": f"e{n}", "name": f"Event {n}"} for n in range(EVENTS)]}
-        else:
-            body = self._page(int(dict(parse_qsl(url.query)).get("page", "1")))
-        content = json.dumps(body).encode()
-        return Reply(Answer(200, {"Content-Type": "application/json"}, content), Sending(), lambda: None)
+    def _respond(self, request: Request) -> Reply:
+        if request.path == "/events":
+            return Reply(json_answer({"data": [{"id": f"e{n}", "name": f"Event {n}"} for n in range(EVENTS)]}))
+        return Reply(json_answer(self._page(int(request.query.get("page", "1")))))
 
     def _page(self, number: int) -> dict[str, Any]:
         if self._statements == "total, rows":

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 
-from tests.doubles.http_stand_in import Answer, HttpStandIn, Request, json_answer
+from tests.doubles.http_server import Answer, Request, json_answer
+from tests.doubles.http_stand_in import HttpStandIn
 from tests.evidence.benchmarks.findings import Finding
 from tests.evidence.benchmarks.session import Session
 from tests.evidence.benchmarks.whole_run import WholeRun, run_once

@@ -9,7 +9,7 @@ from typing import Any
 from tests import ROOT
 from tests.doubles.bigquery import BigQueryEmulator
 from tests.doubles.bigquery_front import BigQueryFront
-from tests.doubles.http_stand_in import Answer, Request
+from tests.doubles.http_server import Answer, Request
 from tests.doubles.processes import STATE
 from tests.evidence.benchmarks.findings import Finding
 from tests.evidence.benchmarks.kept_sales import ChangingSales

@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.doubles.bigquery import BigQueryEmulator
 from tests.doubles.bigquery_front import BigQueryFront
-from tests.doubles.http_stand_in import Request
+from tests.doubles.http_server import Request
 from tests.doubles.ticketing.api import TicketingApi
 from tests.doubles.ticketing.sample_data import plain_events, plain_sales
 from tests.evidence.benchmarks.findings import Finding

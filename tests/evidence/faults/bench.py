@@ -15,7 +15,8 @@ from etl.sales.postgres.tables import metadata as sales_tables
 from tests.doubles.bigquery import BigQueryEmulator
 from tests.doubles.cloud_sql import CloudSqlStandIn
 from tests.doubles.fault_proxy import FaultProxy
-from tests.doubles.http_stand_in import Answer, HttpStandIn, Request, google_error
+from tests.doubles.http_server import Answer, Request
+from tests.doubles.http_stand_in import HttpStandIn, google_error
 from tests.doubles.postgres import EmbeddedPostgres
 from tests.doubles.ticketing.changes import Changes
 from tests.doubles.wire import HttpWire, PostgresWire

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.doubles.http_stand_in import Answer
+from tests.doubles.http_server import Answer
 
 MEBIBYTE = 1 << 20
 MILLION = 1_000_000

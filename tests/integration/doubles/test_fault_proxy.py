@@ -8,7 +8,8 @@ import requests
 
 from tests.doubles import fault_acts as acts
 from tests.doubles.fault_proxy import Act, FaultProxy, Trap
-from tests.doubles.http_stand_in import Answer, HttpStandIn, Request
+from tests.doubles.http_server import Answer, Request
+from tests.doubles.http_stand_in import HttpStandIn
 from tests.doubles.wire import HttpWire, PostgresWire
 
 BODY = b"x" * 1000

@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.doubles import fault_acts as acts
 from tests.doubles.fault_proxy import FaultProxy, Trap
-from tests.doubles.http_stand_in import Answer, json_answer
+from tests.doubles.http_server import Answer, json_answer
 from tests.doubles.moments import BIGQUERY
 from tests.doubles.wire import Step
 from tests.evidence.faults.kind import Kind

@@ -5,7 +5,8 @@ from datetime import timedelta
 
 from tests.doubles import fault_acts as acts
 from tests.doubles.fault_proxy import Act, Trap
-from tests.doubles.http_stand_in import Answer, google_error
+from tests.doubles.http_server import Answer
+from tests.doubles.http_stand_in import google_error
 from tests.doubles.moments import UPSTREAM
 from tests.evidence.faults.kind import Kind
 from tests.evidence.faults.play import Play
