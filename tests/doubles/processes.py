@@ -38,7 +38,7 @@ class SandboxError(Exception):
 
 
 class Process:
-    """A child in a process group of its own. Its output is added to the file `log`.
+    """A child in a process group of its own. Its output is added to the file `log`, stderr to `errors` where given.
 
     `name` is what error messages call it. `user` is the account that it runs under, if its owner is root.
     If the owner dies, `stop_signal` is sent to the group, SIGKILL to what is left, and `litter` is deleted.
@@ -50,6 +50,7 @@ class Process:
         command: Sequence[str | Path],
         *,
         log: Path,
+        errors: Path | None = None,
         cwd: Path | None = None,
         env: Mapping[str, str] | None = None,
         user: str | None = None,
@@ -59,12 +60,12 @@ class Process:
         self.name = name
         self.log = log
         self._stop_signal = stop_signal
-        with log.open("ab") as output:
+        with log.open("ab") as output, (errors or log).open("ab") as error_output:
             self._child = subprocess.Popen(
                 ["/bin/sh", "-c", _CHILD, "sh", *map(str, command)],
                 stdin=subprocess.PIPE,
                 stdout=output,
-                stderr=output,
+                stderr=error_output,
                 cwd=cwd,
                 env=env,
                 start_new_session=True,

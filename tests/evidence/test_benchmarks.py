@@ -26,7 +26,7 @@ from tests.evidence.benchmarks.kinds import KINDS, W2, Kind
 from tests.evidence.benchmarks.rows import ROWS
 from tests.evidence.benchmarks.tables import Tables
 from tests.evidence.benchmarks.workload import Workload, make_workloads
-from tests.support.function import child_env
+from tests.sandbox.function import child_env
 from tests.support.markdown import table
 
 EVENTS, DAYS = 50, 30

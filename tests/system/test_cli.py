@@ -22,7 +22,8 @@ from tests.doubles.ticketing.api import TicketingApi
 from tests.doubles.ticketing.envelope_table import ENVELOPES
 from tests.doubles.ticketing.faults import Fault
 from tests.doubles.ticketing.sample_data import plain_events, plain_sales
-from tests.support.function import child_env, is_json_object
+from tests.sandbox.function import child_env
+from tests.support.function import is_json_object
 from tests.support.oracle import postgres_tables, wanted_tables
 from tests.support.waiting import wait_until
 

@@ -8,7 +8,7 @@ from tests import ROOT
 from tests.doubles.processes import SandboxError
 from tests.evidence.benchmarks.findings import Finding, spread
 from tests.evidence.benchmarks.session import Session
-from tests.support.function import child_env
+from tests.sandbox.function import child_env
 
 _TIMES = 1.3
 _ROUNDS = 7

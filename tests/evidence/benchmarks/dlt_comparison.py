@@ -11,7 +11,7 @@ from tests.doubles.processes import SandboxError
 from tests.evidence.benchmarks.findings import Finding, LeftOutError
 from tests.evidence.benchmarks.session import Session
 from tests.evidence.benchmarks.workload import HOME
-from tests.support.function import child_env
+from tests.sandbox.function import child_env
 
 _TIMES = 15
 _ENVIRONMENT = HOME / "dlt-venv"

@@ -17,7 +17,7 @@ from tests.evidence.benchmarks.nginx import Nginx
 from tests.evidence.benchmarks.tables import Tables
 from tests.evidence.benchmarks.whole_run import WholeRun, run_once
 from tests.evidence.benchmarks.workload import Workload, Workloads
-from tests.support.function import child_env
+from tests.sandbox.function import child_env
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,7 @@ from typing import Any
 
 from tests.doubles.processes import SandboxError
 from tests.evidence.benchmarks.workload import Workload
-from tests.sandbox.function import FunctionServer
-from tests.support.function import child_env
+from tests.sandbox.function import FunctionServer, child_env
 from tests.support.memory import peak_bytes
 
 
@@ -44,7 +43,7 @@ class MeasuredFunction:
 
         One of kept sales `may_read_on`, and publish nothing yet.
         """
-        worker = _worker(self._server.process.pid)
+        worker = self._server.worker
         cpu_before, started = _cpu_seconds(worker), perf_counter()
         answer = self._server.request("POST", "/")
         seconds, cpu_seconds = perf_counter() - started, _cpu_seconds(worker) - cpu_before
@@ -73,9 +72,3 @@ def _cpu_seconds(process: int) -> float:
     """User and system time that a process has used so far."""
     fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def _worker(master: int) -> int:
-    """gunicorn's one worker, which runs the function."""
-    (worker,) = Path(f"/proc/{master}/task/{master}/children").read_text().split()
-    return int(worker)

@@ -63,7 +63,7 @@ def another_sum_in_bigquery(played: Play) -> Iterator[None]:
 
 @contextmanager
 def password_in_the_log(played: Play) -> Iterator[None]:
-    log = Path(f"/proc/{played.function.pid}/fd/2").resolve()
+    log = Path(f"/proc/{played.function.process.pid}/fd/2").resolve()
     size = log.stat().st_size
     with log.open("a") as stderr:
         stderr.write(f"login with {PASSWORD} failed\n")
