@@ -127,7 +127,7 @@ def first_of(item: EventItem | SaleItem, field: str) -> Any:
     """The first candidate of a field that is present and not null (for ids, names and dates: nor empty)."""
     for name in CANDIDATES[type(item)][field]:
         value = getattr(item, name)
-        if isinstance(value, EventReference):
+        if type(value) is EventReference:
             value = _referred(value)
         if value is not None and (value != "" or field in _NUMBERS):
             return value

@@ -63,12 +63,15 @@ def _plain_amount(text: str) -> int | None:
 
 def read_quantity(value: object) -> int | None:
     """A whole number within int64 (`2.0` and `1e2` are whole), else None."""
-    number = read_number(value)
-    if not number:
-        return None if number is None else 0
-    if number.adjusted() > 19 or number != number.to_integral_value():
-        return None
-    quantity = int(number)
+    if type(value) is int:
+        quantity = value
+    else:
+        number = read_number(value)
+        if not number:
+            return None if number is None else 0
+        if number.adjusted() > 19 or number != number.to_integral_value():
+            return None
+        quantity = int(number)
     return quantity if -INT64_LIMIT <= quantity < INT64_LIMIT else None
 
 

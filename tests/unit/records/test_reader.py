@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from etl.extract.body import read_page
 from etl.extract.items import ItemDecoder
-from etl.records import fields, reader
+from etl.records import fields
 from etl.records.fields import (
     MISSING,
     SENT,
@@ -488,21 +488,6 @@ def test_record_keeps_its_item() -> None:
     assert record.raw is item
     assert (record.sale_id, record.price, record.total_amount) == ("7", Decimal("1.1"), Decimal(3))
     assert [sale_of(sale(total_amount=3, price=price)).price for price in (None, "?", 0)] == [None, None, Decimal(0)]
-
-
-def test_reader_remembers_only_what_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ids and amounts that come again are read as the first time, also once the memory has been emptied."""
-    monkeypatch.setattr(reader, "_CACHE_LIMIT", 3)
-    read = sale_reader(TODAY, UTC)
-    for _ in range(2):
-        for number in (1, 10, 1, 100, 15, 150):
-            for text in (str(number), f"{number}.5", f"{number}e1"):
-                for event_id in (number, str(number)):
-                    record = read(SaleItem(event_id=event_id, price=text))
-                    assert isinstance(record, TicketSaleRecord)
-                    assert (record.event_id, record.total_amount) == (str(number), Decimal(text))
-        assert read(SaleItem(event_id="a\0")) == Rejected("event_id_not_text")
-        assert read(SaleItem(event_id=1, price="x")) == Rejected("price_not_a_number")
 
 
 @given(NUMBER_TEXTS)
