@@ -12,14 +12,7 @@ from tests.doubles.processes import STATE, Process, answers, delete, free_port
 if TYPE_CHECKING:
     from google.cloud.bigquery import Client
 
-# DuckDB wants its spatial extension in the home directory, and the emulator won't start without it. The package
-# brings it along; putting it in its place is quick where it is there already.
-_LAUNCH = """
-import duckdb_extensions
-duckdb_extensions.import_extension("spatial")
-from bqemulator.cli import main
-main()
-"""
+_LAUNCH = Path(__file__).with_name("bigquery_launch.py")
 
 
 class BigQueryEmulator:
@@ -43,7 +36,7 @@ class BigQueryEmulator:
         try:
             self._process = Process(
                 "The BigQuery emulator",
-                [sys.executable, "-c", _LAUNCH, "start", "--ephemeral", *ports],
+                [sys.executable, _LAUNCH, "start", "--ephemeral", *ports],
                 log=self.directory / "log",
                 cwd=self.directory,
                 env={**os.environ, **settings},
