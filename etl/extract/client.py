@@ -32,8 +32,8 @@ from etl.extract.retries import (
     Tries,
     Verdict,
     classify,
-    explain,
     in_brackets,
+    message_for,
     reason_of,
     retry_after,
 )
@@ -228,7 +228,7 @@ class Api:
         verdict = classify(response.status_code)
         if verdict is not Verdict.SUCCESS:
             wait = retry_after(response.headers, self._now())
-            said = explain(response.status_code, self._chunks(response), wait, self._token.value())
+            said = message_for(response.status_code, self._chunks(response), wait, self._token.value())
             raise AttemptError(said, verdict, response.status_code, wait)
 
     def _stream(

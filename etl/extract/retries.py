@@ -140,7 +140,7 @@ _HINTS = {
 }
 
 
-def explain(status_code: int, chunks: Iterator[bytes], wait: float | None, token: str | None) -> str:
+def message_for(status_code: int, chunks: Iterator[bytes], wait: float | None, token: str | None) -> str:
     """What an error answer says: its status, NestJS's `message`, and a hint. Never the token."""
     try:
         body = json.loads(_first_bytes(chunks))

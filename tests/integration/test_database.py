@@ -18,7 +18,7 @@ from pg8000.exceptions import Error as DriverError
 from etl.database_url import parse_database_url
 from etl.deadline import Deadline
 from etl.errors import ConfigurationError, DeadlineExceededError, StoreUnavailableError, TerminatedError
-from etl.load.postgres.database import engine_for, explain, sqlstate_of, transaction
+from etl.load.postgres.database import engine_for, message_for, sqlstate_of, transaction
 from etl.settings import Settings
 from tests.doubles.certificates import CertificateAuthority
 from tests.doubles.postgres import EmbeddedPostgres
@@ -334,7 +334,7 @@ def test_errors_are_explained_by_their_sqlstate(database_url: str) -> None:
             connection.connection.cursor().execute(statement)
         expected = f"PostgreSQL: the words (SQLSTATE {sqlstate})"
         for error in (wrapped.value, bare.value):
-            said = explain(error)
+            said = message_for(error)
             assert (said == expected) if hint is None else (said.startswith(f"{expected}: ") and hint in said)
             assert sqlstate_of(error) == sqlstate
     engine.dispose()
@@ -343,6 +343,6 @@ def test_errors_are_explained_by_their_sqlstate(database_url: str) -> None:
 def test_other_errors_have_no_sqlstate() -> None:
     """Whatever breaks on the way is told by its type, as its text may hold anything."""
     assert sqlstate_of(ConnectionResetError("secret")) is None
-    assert explain(ConnectionResetError("secret")).startswith(
+    assert message_for(ConnectionResetError("secret")).startswith(
         "PostgreSQL can't be reached, or the connection broke off (ConnectionResetError). Check DATABASE_URL or"
     )

@@ -160,7 +160,7 @@ class Jobs:
         try:
             return job.result(timeout=self._deadline.remaining_or_raise(), retry=self.retry(), **options)
         except JobTimeoutError:
-            attempt("BigQuery job not cancelled", lambda: job.cancel(**self.brief()), job=job.job_id)
+            tidy_up("BigQuery job not cancelled", lambda: job.cancel(**self.brief()), job=job.job_id)
             raise self._deadline.exceeded(f"BigQuery's job {job.job_id} had not ended") from None
 
 
@@ -169,7 +169,7 @@ def _is_passing(error: Any) -> bool:
     return bool(reasons & _PASSING) or _CONFLICT in (error.message or "")
 
 
-def attempt(failure: str, call: Callable[[], object], **fields: str) -> None:
+def tidy_up(failure: str, call: Callable[[], object], **fields: str) -> None:
     """Try to tidy up; where that fails, say `failure` in the log: nothing depends on it."""
     from google.api_core.exceptions import GoogleAPIError
 
@@ -190,14 +190,14 @@ def explained_errors() -> Iterator[None]:
     except (GoogleAPIError, GoogleAuthError, OSError) as error:
         last = error.cause if isinstance(error, RetryError) else error
         if isinstance(last, GoogleAPICallError):
-            raise StoreUnavailableError(_explain(last.code, last.message, last.errors)) from None
+            raise StoreUnavailableError(_message_for(last.code, last.message, last.errors)) from None
         raise StoreUnavailableError(
             f"BigQuery can't be reached, or doesn't answer ({type(error).__name__}). Check BQ_PROJECT_ID, the "
             "function's account, and BigQuery's status."
         ) from None
 
 
-def _explain(code: int | None, message: str | None, errors: Any) -> str:
+def _message_for(code: int | None, message: str | None, errors: Any) -> str:
     reasons = ", ".join(sorted({str(error.get("reason")) for error in errors if isinstance(error, dict)}))
     said = (message or "no message").splitlines()[0][:300]
     answer = f"BigQuery answered {code}" + (f" ({reasons})" if reasons else "") + f": {said}"

@@ -8,7 +8,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from etl.deadline import Deadline
 from etl.errors import ConfigurationError
-from etl.load.bigquery.client import Jobs, attempt, client_for
+from etl.load.bigquery.client import Jobs, client_for, tidy_up
 from etl.load.bigquery.tables import Definition, define_table, expirations, keep_statement
 from etl.settings import Settings
 
@@ -109,4 +109,4 @@ class Dataset:
             for name in names:
                 self.client.delete_table(self.table_path(name), not_found_ok=True, **self.jobs.brief())
 
-        attempt("BigQuery staging left to expire", drop, table=", ".join(map(self.table_path, names)))
+        tidy_up("BigQuery staging left to expire", drop, table=", ".join(map(self.table_path, names)))

@@ -98,10 +98,10 @@ def _connect(
             f"that DB_IP_TYPE={settings.db_ip_type} fits the instance, and that its network can be reached from here."
         ) from None
     except Exception as error:  # noqa: BLE001 - the Connector and aiohttp raise all kinds
-        raise StoreUnavailableError(_explain(error, settings)) from None
+        raise StoreUnavailableError(_message_for(error, settings)) from None
 
 
-def _explain(error: BaseException, settings: Settings) -> str:
+def _message_for(error: BaseException, settings: Settings) -> str:
     status = getattr(error, "status", None)
     hint = _HINTS.get(status, f"check INSTANCE_CONNECTION_NAME and DB_IP_TYPE={settings.db_ip_type}")
     what = f"the Admin API answered {status}" if status else type(error).__name__

@@ -211,7 +211,7 @@ def explained_errors() -> Iterator[None]:
     try:
         yield
     except (SQLAlchemyError, DriverError, OSError) as error:
-        raise StoreUnavailableError(explain(error), sqlstate=sqlstate_of(error)) from None
+        raise StoreUnavailableError(message_for(error), sqlstate=sqlstate_of(error)) from None
 
 
 _HINTS: dict[str, str] = {
@@ -233,17 +233,17 @@ _HINTS: dict[str, str] = {
 }
 
 
-def explain(error: BaseException) -> str:
+def message_for(error: BaseException) -> str:
     """A database error in a sentence: the server's message, its SQLSTATE and a hint. No statement, no parameters."""
     fields = _server_fields(error)
     if fields is None:
-        return _explain_connection(error)
+        return _connection_message(error)
     state = fields.get("C", "")
     hint = next((hint for prefix, hint in _HINTS.items() if state.startswith(prefix)), None)
     return f"PostgreSQL: {fields.get('M', 'error')} (SQLSTATE {state})" + (f": {hint}" if hint else "")
 
 
-def _explain_connection(error: BaseException) -> str:
+def _connection_message(error: BaseException) -> str:
     """Why there is no connection."""
     causes = _causes(error)
     for cause in causes:

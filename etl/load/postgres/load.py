@@ -15,7 +15,7 @@ from sqlalchemy.dialects import postgresql
 
 from etl.deadline import Deadline
 from etl.errors import ConfigurationError, StoreUnavailableError
-from etl.load.postgres.database import explain, sqlstate_of, transaction
+from etl.load.postgres.database import message_for, sqlstate_of, transaction
 from etl.load.postgres.staging import copy_rows
 from etl.load.store import MAX_EXAMPLES, LoadResult, ScopeTotals, StoredTickets, TableChanges, example, expected_totals
 from etl.logs import log_warning
@@ -202,7 +202,7 @@ def _stage(connection: sa.Connection, table: Table, summary: Summary, deadline: 
     except DriverError as error:
         if (state := sqlstate_of(error)) != _UNTRANSLATABLE:
             raise
-        raise StoreUnavailableError(_with_place(explain(error), table, summary), sqlstate=state) from None
+        raise StoreUnavailableError(_with_place(message_for(error), table, summary), sqlstate=state) from None
     connection.exec_driver_sql(f"ANALYZE {staging}")
 
 

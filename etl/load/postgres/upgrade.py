@@ -24,10 +24,10 @@ def upgrade(connection: sa.Connection, tables: sa.MetaData, *, explain_new: bool
     `explain_new`: nor make new ones), it raises StoreUnavailableError with the statements for their owner. A table's
     `info["rights"]` are what the user needs on it.
     """
-    if not _missing(connection, tables):
+    if not _additions(connection, tables):
         return
     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
-    statements = _missing(connection, tables)  # another run may have made it meanwhile
+    statements = _additions(connection, tables)  # another run may have made it meanwhile
     is_new = not _there(connection, tables)
     user, schema = connection.execute(sa.text("SELECT quote_ident(current_user), quote_ident(current_schema())")).one()
     try:
@@ -55,7 +55,7 @@ def _there(connection: sa.Connection, tables: sa.MetaData) -> dict[str, set[str]
     return there
 
 
-def _missing(connection: sa.Connection, tables: sa.MetaData) -> list[str]:
+def _additions(connection: sa.Connection, tables: sa.MetaData) -> list[str]:
     """The statements that make the rest. An index that an operator has dropped is made again where it is unique."""
     there = _there(connection, tables)
     made: list[sa.schema.ExecutableDDLElement | str] = []

@@ -17,7 +17,7 @@ from tenacity import Retrying, retry_if_exception_type
 
 from etl.errors import DeadlineExceededError
 from etl.extract.items import BodyError
-from etl.extract.retries import AttemptError, Tries, Verdict, classify, explain, reason_of, retry_after
+from etl.extract.retries import AttemptError, Tries, Verdict, classify, message_for, reason_of, retry_after
 from tests.support.strategies import JSON_VALUES
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -220,11 +220,11 @@ ANSWERS = [
 
 
 @pytest.mark.parametrize(("status", "body", "wait", "said"), ANSWERS)
-def test_explain(status: int, body: bytes, wait: float | None, said: str) -> None:
+def test_message_for_people(status: int, body: bytes, wait: float | None, said: str) -> None:
     """An error answer is told with its status, NestJS's message and a hint, and without the token."""
     for size in (7, 1_000_000):
         chunks = (body[start : start + size] for start in range(0, len(body), size))
-        told = explain(status, chunks, wait, SECRET)
+        told = message_for(status, chunks, wait, SECRET)
         assert told.startswith(f"the upstream {said}")
         assert SECRET not in told
         assert len(told) < 400
@@ -242,9 +242,9 @@ def test_explain_of_a_broken_body() -> None:
         urllib3.exceptions.DecodeError(SECRET),
         TimeoutError(SECRET),
     ):
-        assert explain(500, breaks_off(nest("half")[:30], error), None, None) == "the upstream answered 500"
+        assert message_for(500, breaks_off(nest("half")[:30], error), None, None) == "the upstream answered 500"
     with pytest.raises(DeadlineExceededError):
-        explain(500, breaks_off(b"", DeadlineExceededError("the time is up")), None, None)
+        message_for(500, breaks_off(b"", DeadlineExceededError("the time is up")), None, None)
 
 
 def test_explain_reads_no_endless_body() -> None:
@@ -257,11 +257,11 @@ def test_explain_reads_no_endless_body() -> None:
             read += 1_000
             yield b" " * 1_000
 
-    assert explain(500, endless(), None, None) == "the upstream answered 500"
+    assert message_for(500, endless(), None, None) == "the upstream answered 500"
     assert read < 100_000
 
 
 @given(JSON_VALUES | st.lists(JSON_VALUES, max_size=3))
 def test_explain_of_any_message(message: object) -> None:
     """Whatever stands under `message`, the answer can be told."""
-    assert explain(422, iter([nest(message)]), None, "").startswith("the upstream answered 422")
+    assert message_for(422, iter([nest(message)]), None, "").startswith("the upstream answered 422")
