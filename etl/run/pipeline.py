@@ -48,7 +48,7 @@ from etl.transform.fold import Summary, fold_events, fold_sales, summarise
 
 if TYPE_CHECKING:
     from etl.sales.pending import Pending
-    from etl.sales.run import SalesStore
+    from etl.sales.run import SalesRun, SalesStore
     from etl.sales.state import SalesState
 
 T = TypeVar("T")
@@ -185,9 +185,6 @@ class _Runner:
 
     def _keep(self) -> None:
         """The same with kept sales: read what there is time for, and publish what is pending."""
-        from etl.extract.sale_pages import SalePages
-        from etl.sales.run import SalesRun
-
         settings, options = self._settings, self._options
         api = self._open_api()
         extraction = self._open_extraction(api)
@@ -199,28 +196,7 @@ class _Runner:
             if not (options.force and self._overridden):
                 self._let_speak(partial(check_schema, tally, found_before["ticket_sales"], recounted))
 
-        zone = settings.etl_timezone
-        today = self._run.started_at.astimezone(zone).date()
-        run = SalesRun(
-            settings,
-            store,
-            SalePages(
-                api,
-                today,
-                zone,
-                settings.nest_api_max_pages,
-                change_key=settings.nest_api_changed_field,
-                reads_creation=store.needs_creation,
-                force=options.force,
-            ),
-            self._deadline,
-            options.now,
-            judge=judge,
-            show=options.progress,
-            force=options.force,
-            sweep=options.sweep,
-            dry_run=options.dry_run,
-        )
+        run = self._sales_run(api, store, judge)
         with closing(api), store:
             try:
                 with self._stage("extract"):
@@ -244,6 +220,33 @@ class _Runner:
             self.report.status = "dry_run"
         else:
             self.report.status = "success" if is_fit else "reading"
+
+    def _sales_run(self, api: Api, store: SalesStore, judge: Callable[[Tally, int], None]) -> SalesRun:
+        from etl.extract.sale_pages import SalePages
+        from etl.sales.run import SalesRun
+
+        settings, options = self._settings, self._options
+        pages = SalePages(
+            api,
+            self._run.started_at.astimezone(settings.etl_timezone).date(),
+            settings.etl_timezone,
+            settings.nest_api_max_pages,
+            change_key=settings.nest_api_changed_field,
+            reads_creation=store.needs_creation,
+            force=options.force,
+        )
+        return SalesRun(
+            settings,
+            store,
+            pages,
+            self._deadline,
+            options.now,
+            judge=judge,
+            show=options.progress,
+            force=options.force,
+            sweep=options.sweep,
+            dry_run=options.dry_run,
+        )
 
     def _open_sales_store(self) -> SalesStore:
         if self._settings.etl_sales_store == "bigquery":

@@ -15,10 +15,13 @@ from msgspec.structs import replace
 from etl.deadline import Deadline
 from etl.errors import IncompleteExtractError, SchemaDriftError, UpstreamError
 from etl.extract.client import NoSuchParameterError
-from etl.extract.sale_pages import ReadSale, SaleBatch, SalePages
+from etl.extract.pages import Bookmark
+from etl.extract.reading import Reading
+from etl.extract.sale_pages import Query, ReadSale, SaleBatch, SalePages
 from etl.extract.tally import ShowProgress, Tally, progress_of
 from etl.load.store import LoadResult, StoredTickets
 from etl.logs import log_info, log_warning
+from etl.records.fields import SaleItem
 from etl.sales.changes import CANARY, ChangeFilter, most_recent, upstream_clock
 from etl.sales.kept import Copies, KeptSale, kept_sales
 from etl.sales.proof import Totals, prove
@@ -360,17 +363,8 @@ class SalesRun:
         start = None if begun is None else begun.bookmark
         as_of: datetime | None = None if begun is None else begun.as_of
         self._check_honoured(changes)
-        reading = self._pages.reading()
-        first: list[SaleBatch] = []
         try:
-            for _ in range(_STEADY_TRIES):
-                before = self._total()
-                batches = self._pages.read(reading, changes.query(since), start)
-                first += islice(batches, 1)
-                after = self._total()
-                if before == after:
-                    break
-                reading = self._pages.reading()
+            reading, batches, around = self._begin_steadily(changes.query(since), start)
         except NoSuchParameterError as error:
             raise changes.refused(since, error) from None
         except (UpstreamError, IncompleteExtractError):
@@ -383,7 +377,7 @@ class SalesRun:
         recent = {sale_id for sale_id, _ in state.recent}
         came: set[str] = set()
         slice_ = _Slice(self, state, reading.tally)
-        for batch in chain(first, batches):
+        for batch in batches:
             if as_of is None:
                 as_of = self._clock(batch.date)
             changes.check(batch.sales, since)
@@ -408,7 +402,25 @@ class SalesRun:
             updated=slice_.updated,
         )
         self._add(reading.tally)
-        return state, (before, after, self._total())
+        return state, (*around, self._total())
+
+    def _begin_steadily(
+        self, query: Query, start: Bookmark | None
+    ) -> tuple[Reading[SaleItem], Iterator[SaleBatch], tuple[int | None, int | None]]:
+        """A reading whose first page has come, the batches, and the totals before and after that page.
+
+        It begins again where these differ; what has come on a page before counts all the same.
+        """
+        first: list[SaleBatch] = []
+        for _ in range(_STEADY_TRIES):
+            reading = self._pages.reading()
+            before = self._total()
+            batches = self._pages.read(reading, query, start)
+            first += islice(batches, 1)
+            after = self._total()
+            if before == after:
+                break
+        return reading, chain(first, batches), (before, after)
 
     def _check_honoured(self, changes: ChangeFilter) -> None:
         """Ask once for what changes from tomorrow on: whatever comes from before then passed an ignored filter."""
