@@ -203,7 +203,7 @@ def _read_body(request: flask.Request) -> bytes:
     watch.start()
     try:
         return request.stream.read(MAX_BODY_BYTES + 1)
-    except Exception:  # noqa: BLE001 - the server's own errors, of which it has many
+    except Exception:  # noqa: BLE001 - the server has many errors of its own
         raise BadRequestError(
             f"the body broke off, took more than {BODY_SECONDS:.0f} s, or isn't sent as HTTP has it: send it whole"
         ) from None

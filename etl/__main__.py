@@ -146,7 +146,7 @@ def _compare(chosen: argparse.Namespace) -> int:
     compare = heal_differences if chosen.heal else compare_stores
     try:
         comparison = compare(settings, ledger_of(settings), Deadline(settings.etl_deadline_seconds))
-    except Exception as error:  # noqa: BLE001 - a library's own, of which a line has to do
+    except Exception as error:  # noqa: BLE001 - a library's own: a line of it has to do
         raise as_etl_error(error) from None
     healed = None
     if chosen.heal and not comparison.is_equal:

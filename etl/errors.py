@@ -17,7 +17,7 @@ class EtlError(Exception):
     """A failure with a stable `code` and the HTTP `status` that goes with it.
 
     The message is for people, and may be logged and answered: whoever raises it keeps secrets out. Other people's words
-    in it may hold anything, so it is made one line of printable characters, of which a terminal obeys none and
+    in it may hold anything, so it is made one line of printable characters; a terminal obeys none of them and
     PostgreSQL can store each.
     `remedy` says what to do about it, for people, with code in backticks.
     `details` are JSON values that stand beside the message in the answer, `log_fields` those that stand beside it in

@@ -1,4 +1,4 @@
-# When somebody is told, and what they are told. Who: monitoring.tf.
+# When an alert goes out, and what it says. To whom: monitoring.tf.
 
 locals {
   slow_run_seconds = floor(local.etl_deadline_seconds * var.alert_duration_ratio)

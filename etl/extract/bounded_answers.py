@@ -42,7 +42,7 @@ class _BoundedResponse(HTTPResponse):
 
 
 class _BoundedReader(io.RawIOBase):
-    """A socket's bytes, each `recv` of which waits no longer than the run has left."""
+    """A socket's bytes; each `recv` waits no longer than the run has left."""
 
     def __init__(self, deadline: Deadline, sock: socket.socket, raw: io.RawIOBase) -> None:
         self._deadline = deadline

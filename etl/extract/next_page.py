@@ -205,8 +205,8 @@ def _check_advance(number: int, state: _State) -> None:
         )
     if state.last_number is not None and number > state.last_number:
         raise IncompleteExtractError(
-            f"{state.asked.describe()} says that page {number} follows, and that there are "
-            f"{state.last_number + (state.first_number == 0)} pages"
+            f"{state.asked.describe()} says that page {number} follows, but that "
+            f"it has {state.last_number + (state.first_number == 0)} pages"
         )
 
 

@@ -79,7 +79,7 @@ CANDIDATES: dict[type[EventItem] | type[SaleItem], dict[str, tuple[str, ...]]] =
 }
 """Where each field of a record is looked for, in this order."""
 _NUMBERS = ("quantity", "price", "total_amount")
-"""The fields of which an empty text is a value, and no number; elsewhere it counts as missing."""
+"""The fields whose empty text is a value, and no number; elsewhere it counts as missing."""
 
 
 class EventRecord(msgspec.Struct, frozen=True, gc=False):

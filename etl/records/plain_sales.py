@@ -1,7 +1,7 @@
 """Many sales at once, column by column: the quick way for plain sales, as most are. Pure.
 
 What is plain is said by a type, so that the JSON decoder sees to it. Nothing is decided here: what isn't plain goes the
-complete way of `records.sale_reader`, and what is comes out as it would there.
+complete way of `records.sale_reader`, and what is reads as it would there.
 """
 
 from __future__ import annotations

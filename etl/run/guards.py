@@ -116,7 +116,7 @@ def fields_to_keep(
 
 
 def _lost(tally: Tally, found_before: Mapping[str, FieldFound], recounted: int | None = None) -> dict[str, FieldFound]:
-    """The fields that records had, and that none has now in spite of its chances."""
+    """The fields that records had, and that none has now, though enough could have it."""
 
     def evidence(name: str) -> int:
         looked_for = tally.looked_for(name)

@@ -93,7 +93,7 @@ class ChangeFilter:
 
 
 def upstream_clock(date: str | None, now: datetime, lookback: timedelta) -> tuple[datetime, timedelta | None]:
-    """The moment as of which an answer is taken: its `Date` header. And by how much that is off, where it is too much.
+    """The moment that an answer speaks of: its `Date` header. And by how much that is off, where it is too much.
 
     Without a header that can be read it is our clock; where the two are more than half the lookback apart, the earlier
     one.

@@ -108,7 +108,7 @@ class SalesStore(Protocol):
     ) -> tuple[SalesState, Ingested]:
         """Keep what was read, and the state as `advance` moves it on: both or neither.
 
-        `judge` is told what that does before it is done. `is_swept` sales are a sweep's: a store may put them aside
+        `judge` hears what that does before it happens. `is_swept` sales are a sweep's: a store may put them aside
         until `apply_sweep`.
         """
 
@@ -186,7 +186,7 @@ Judge = Callable[[Ingested], None]
 class SalesRun:
     """Reads into a sales store.
 
-    `judge` raises where what has been read so far can't be right. It is told how many of these records may change a
+    `judge` raises where what has been read so far can't be right. It gets how many of these records may change a
     sum: an old one that has always lacked a field says nothing about the others.
     """
 

@@ -47,7 +47,7 @@ class Groups:
 
 
 def _with_group(totals: Totals, number: int, value: int, events: int) -> Totals:
-    """A day's totals with those of one more event, of so many that there are."""
+    """A day's totals with those of one more event, among so many events."""
     if isinstance(totals, list):
         if number < len(totals):
             totals[number] = value

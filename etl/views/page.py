@@ -96,6 +96,6 @@ def _seconds(value: float | None) -> str:
 
 
 def _code(text: str) -> Markup:
-    """A text of which the parts in backticks are code."""
+    """A text whose parts in backticks are code."""
     parts = str(escape(text)).split("`")
     return Markup("".join(f"<code>{part}</code>" if number % 2 else part for number, part in enumerate(parts)))  # noqa: S704 - escaped

@@ -42,7 +42,7 @@ async def black_hole(link: Link, _: Step) -> None:
 
 
 async def lose_answer(link: Link, step: Step) -> None:
-    """The work is done, and nobody is told."""
+    """The work is done, and no answer comes."""
     link.held = []
     await link.forward(step.whole)
     await link.answered.wait()
@@ -117,7 +117,7 @@ def before(work: Callable[[], object], *, pass_on: bool = True) -> Act:
 
 
 def after(work: Callable[[], object]) -> Act:
-    """Something is done when the step is done, and before the client is told."""
+    """Something happens when the step is done, and before the client hears of it."""
 
     async def act(link: Link, step: Step) -> None:
         link.held = []

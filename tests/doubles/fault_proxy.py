@@ -1,4 +1,4 @@
-"""A proxy in front of a real part, that reads along and breaks what goes by at the step that it is told."""
+"""A proxy in front of a real part, that reads along and breaks what goes by at a given step."""
 
 import asyncio
 import re

@@ -1,4 +1,4 @@
-"""The HTTP/1.1 server under every stand-in: it answers what it is told to, and breaks off where it is told to."""
+"""The HTTP/1.1 server under every stand-in: it answers what it should, and breaks off where it should."""
 
 import json
 import socket

@@ -103,7 +103,7 @@ class PostgresProxy(TcpProxy):
 
 
 async def read_startup(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> tuple[int, bytes]:
-    """The first packet, and the code in it. Whoever asks for encryption (inside of the encryption) is told no."""
+    """The first packet, and the code in it. It says no to whoever asks for encryption inside of the encryption."""
     while True:
         head = await reader.readexactly(HEAD.size)
         size, code = HEAD.unpack(head)

@@ -217,7 +217,7 @@ SHELL: list[Any] = [
 
 @pytest.mark.parametrize(("arguments", "shown"), SHELL)
 def test_from_a_shell(arguments: list[str], shown: list[str]) -> None:
-    """The command plays as many as it is told and prints the table; of a single one it prints all that happened."""
+    """The command plays as many as it should and prints the table; of a single one it prints all that happened."""
     command = [sys.executable, "-m", "tests.evidence.histories.play", *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")

@@ -121,7 +121,7 @@ def test_texts_are_kept_exactly(
     bigquery_dataset: str,
 ) -> None:
     """As ids and as names, in both stores, to the character; what no store can hold is kept aside and said in the log,
-    each line of which is whole.
+    and each of its lines is whole.
     """
     events = [{"id": text, "name": text} for text in TEXTS.values()]
     bad_ids = ['x\n{"message":"ETL job completed"}\0', "\ud800\x1b[2J"]

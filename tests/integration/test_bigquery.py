@@ -273,7 +273,7 @@ REFUSALS = {
 def test_a_refusal_gives_a_clear_message_within_the_deadline(
     front: ScriptedFront, store: BigQueryStore, kind: int | str, path: str, code: str, hint: str
 ) -> None:
-    """What BigQuery answers, again and again, comes out as an error for people, soon after the run's time is up."""
+    """What BigQuery answers, again and again, becomes an error for people, soon after the run's time is up."""
     front.fail(kind, times=4 if kind == HANG else 999, path=path)
     started = time.monotonic()
     seconds = 1 if kind == HANG else 3  # a busy machine must still get as far as the refusal

@@ -151,7 +151,7 @@ def test_a_job_that_cannot_be_cancelled_hides_nothing(
 
 
 def test_a_cancelled_run_starts_no_job(front: BigQueryFront) -> None:
-    """What cancelled the deadline comes out as it is."""
+    """What cancelled the deadline is raised as it is."""
     deadline = Deadline(30)
     deadline.cancel(TerminatedError("the instance ends"))
     with pytest.raises(TerminatedError, match="the instance ends"), explained_errors():

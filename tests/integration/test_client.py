@@ -614,7 +614,7 @@ WITHOUT_END = [
 
 @pytest.mark.parametrize(("head", "piece"), WITHOUT_END)
 def test_the_deadline_bounds_what_comes_without_end(head: bytes, piece: bytes) -> None:
-    """An answer of which something comes all the time, and never enough of it, ends the run at its deadline too."""
+    """An answer that keeps coming, and never comes to its end, ends the run at its deadline too."""
     started = time.monotonic()
     with (
         dripping(head, piece) as base_url,

@@ -1,4 +1,4 @@
-"""`/compare`, `python -m etl compare` and its `--heal`: real stores, one of which somebody has changed by hand."""
+"""`/compare`, `python -m etl compare` and its `--heal`: real stores, and somebody has changed one by hand."""
 
 import json
 from collections.abc import Iterator

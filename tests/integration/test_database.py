@@ -341,7 +341,7 @@ def test_errors_are_explained_by_their_sqlstate(database_url: str) -> None:
 
 
 def test_other_errors_have_no_sqlstate() -> None:
-    """Whatever breaks on the way is told by its type, as its text may hold anything."""
+    """The message names the type of what breaks on the way, as its text may hold anything."""
     assert sqlstate_of(ConnectionResetError("secret")) is None
     assert message_for(ConnectionResetError("secret")).startswith(
         "PostgreSQL can't be reached, or the connection broke off (ConnectionResetError). Check DATABASE_URL or"

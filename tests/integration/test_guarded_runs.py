@@ -187,7 +187,7 @@ def test_what_cannot_be_right(
 
 
 def test_what_was_forced_is_no_news(upstream: TicketingApi, postgres_env: dict[str, str]) -> None:
-    """An upstream that lists no events any more, of which there are sales, is forced once; then it is as it was."""
+    """An upstream that no longer lists the events of its sales is forced once; then it is as it was."""
     run(postgres_env)
     events, upstream.events = upstream.events, []
     for _ in range(2):

@@ -43,7 +43,7 @@ ONLY_POSTGRES = pytest.mark.parametrize("shop", STORES[:1], indirect=True)
 
 @pytest.fixture(params=STORES)
 def shop(request: pytest.FixtureRequest, postgres_server: EmbeddedPostgres, database: str) -> Iterator[Shop]:
-    """60 sales on 6 pages, none of which changed lately; their store first."""
+    """60 sales on 6 pages that haven't changed lately; their store first."""
     own = request.param.partition(",")[0]
     sales = [sale(number, START - timedelta(days=1, seconds=number)) for number in range(60)]
     with ExitStack() as stack:

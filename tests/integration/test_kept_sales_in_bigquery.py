@@ -35,7 +35,7 @@ def shop(
     postgres_server: EmbeddedPostgres,
     database: str,
 ) -> Iterator[Shop]:
-    """60 sales on 6 pages, none of which changed lately."""
+    """60 sales on 6 pages that haven't changed lately."""
     sales = [sale(number, START - timedelta(days=1, seconds=number)) for number in range(60)]
     with ExitStack() as stack:
         api = stack.enter_context(TicketingApi(plain_events(5), sales, envelope="veritix:wrapped", page_size=10))
@@ -295,7 +295,7 @@ def test_more_days_than_one_statement_may_modify(shop: Shop) -> None:
 
 @ALONE
 def test_months_as_partitions(shop: Shop) -> None:
-    """A setting makes months of the partitions, of which 10,000 are 800 years."""
+    """A setting makes months of the partitions: 10,000 of them are 800 years."""
     shop.env["BQ_PARTITION_BY"] = "month"
     shop.run()
     shop.change("sale-1", sale_date="1999-05-05T10:00:00Z")

@@ -317,7 +317,7 @@ COUNTS = "SELECT status, runs FROM etl_job_counts ORDER BY status"
 
 
 def test_runs_are_counted_when_they_end(store: PostgresStore) -> None:
-    """Once each, however often their end is told; a killed one when it is buried; and none that is deleted is lost."""
+    """Once each, however often they end; a killed one when it is buried; and none that is deleted is lost."""
     log = started(store, run := run_of("r1"))
     assert store.run(COUNTS) == []
     with transaction(store.engine, soon()) as connection:

@@ -264,7 +264,7 @@ ENDLESS = [
     pytest.param(
         COUNTED_AND_NEXT,
         Fault("show", show={"pages": 2}),
-        "page 2 .*says that page 3 follows, and that there are 2 pages",
+        "page 2 .*says that page 3 follows, but that it has 2 pages",
         id="more pages than declared",
     ),
 ]

@@ -138,7 +138,7 @@ def read(
     limit: int | None = None,
     force: bool = False,
 ) -> Reading:
-    """One reading of these sales, of which the upstream sends as many a page as its envelope says."""
+    """One reading of these sales; the upstream sends as many a page as its envelope says."""
     upstream.datasets["ticket_sales"].envelope = envelope
     upstream.sales = sales
     upstream.requests.clear()

@@ -333,7 +333,7 @@ def test_too_many_rejects_are_kept_all_the_same(
 def test_a_load_that_ends_up_with_other_numbers_is_rolled_back(
     upstream: TicketingApi, env: dict[str, str], postgres_server: EmbeddedPostgres, database: str, logged: Logged
 ) -> None:
-    """The tables are read back in the load's own transaction: a trigger that meddles is told, and nothing is kept."""
+    """The tables are read back in the load's own transaction: a trigger that meddles is named, and nothing kept."""
     run(env)
     before = postgres_tables(postgres_server, database)
     postgres_server.run(
@@ -464,7 +464,7 @@ GIVE_BACK = MOMENTS["postgres"]["give-back"].pattern
 
 
 async def fall_silent(link: Link, step: Step) -> None:
-    """The work is done, nobody is told, and the connection stays."""
+    """The work is done, no answer comes, and the connection stays."""
     link.held = []
     await link.forward(step.whole)
     await link.swallow()

@@ -151,7 +151,7 @@ def test_copies_of_rows_are_never_summed(env: Env, bigquery_env: Env) -> None:
 
 
 def test_what_it_costs(env: Env, bigquery_env: Env) -> None:
-    """At most 150 KB, of which a third goes over the line packed, and six queries."""
+    """At most 150 KB, a third of that packed, and six queries."""
     run(env | bigquery_env)
     statements: list[str] = []
 
@@ -181,7 +181,7 @@ def test_its_headers(env: Env) -> None:
 
 
 def test_other_ranges_are_refused(env: Env) -> None:
-    """The error names those that there are."""
+    """The error names those that exist."""
     answer = get(env, "/report?days=8")
     assert answer.json is not None
     assert (answer.status_code, answer.json["detail"]) == (400, "days is '8': choose one of 7, 30, 90, 365")

@@ -1,4 +1,4 @@
-"""The API token comes out of Secret Manager whole, or with an error that says what to do."""
+"""The function reads the API token from Secret Manager whole, or with an error that says what to do."""
 
 import socket
 import time

@@ -109,7 +109,7 @@ def test_what_is_named_is_used() -> None:
 
 
 def test_what_is_imported_is_deployed() -> None:
-    """No module of the program comes out of a package that only the tests have."""
+    """The program imports nothing from a package that only the tests have."""
     deployed = set().union(*(modules(pin.name) for pin in pins(DEPLOYED) if pin.is_installed))
     assert {min(names) for names in imported() if not names & deployed} == OPTIONAL
 

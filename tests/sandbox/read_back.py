@@ -32,7 +32,7 @@ TOTALS: dict[str, tuple[type[int | Decimal], str]] = {
     "daily tickets": (int, "SELECT COALESCE(SUM(tickets_sold), 0) FROM {daily}"),
     "daily revenue": (Decimal, "SELECT COALESCE(SUM(revenue), 0) FROM {daily}"),
 }
-"""PostgreSQL's sums of integers are of type numeric: so the type is told."""
+"""PostgreSQL's sums of integers are of type numeric: so the statement names the type."""
 
 
 def stores(settings: Settings) -> dict[str, Ask]:

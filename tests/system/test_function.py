@@ -339,7 +339,7 @@ RENAMES = [
 
 
 def test_a_renamed_field_is_no_missing_one(loaded: Testbed) -> None:
-    """Each run fails and names the field, the key it had, and the keys that there are; `force` loads what is left."""
+    """Each run fails and names the field, the key it had, and the keys that items have; `force` loads what is left."""
     before = loaded.in_bigquery(), loaded.row_versions(*TABLES)
     for dataset, field, key in RENAMES:
         loaded.restore_upstream()
@@ -636,7 +636,7 @@ def call_and_lose(function: Function) -> None:
 
 
 def test_sigterm_in_mid_run_gives_the_lease_back(loaded: Testbed) -> None:
-    """At once, though the upstream is silent: the run is recorded as failed, another may start, the caller is told."""
+    """At once, though the upstream is silent: it is recorded as failed, another may start, the caller hears of it."""
     loaded.upstream.faults.append(Fault("delay", dataset="ticket_sales", page=4, seconds=4.0))
     with Function(loaded.env) as doomed, ThreadPoolExecutor(1) as callers:
         answer = callers.submit(doomed.call)

@@ -18,7 +18,7 @@ _CURSOR = "etl_groups"
 
 
 def groups_in(connection: sa.Connection, tables: Collection[str]) -> Iterator[Group]:
-    """Every event, then every event's day, in the order of `Group.key`; of those `tables` that there are.
+    """Every event, then every event's day, in the order of `Group.key`; of those `tables` that exist.
 
     Few of them are held at a time.
     """

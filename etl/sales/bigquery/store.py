@@ -522,7 +522,7 @@ class BigQuerySales:
     # Publication
 
     def publish(self, state: SalesState, now: datetime, note: NoteRows, _: object) -> tuple[SalesState, LoadResult]:
-        """Publish what is pending here, and the state, in one transaction. `note` is told how many rows there are.
+        """Publish what is pending here, and the state, in one transaction. `note` gets the number of rows.
 
         Raises StoreUnavailableError where the tables then wouldn't hold what they should.
         """

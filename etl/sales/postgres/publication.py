@@ -221,7 +221,7 @@ def _check(connection: sa.Connection) -> None:
 
 
 def pending_summary(connection: sa.Connection, store: str, now: datetime, *, everything: bool) -> Summary:
-    """What a store is to hold of the events of which something is pending there, or of all."""
+    """What a store is to hold of the events with something pending there, or of all."""
     scope = (
         f"SELECT event_id FROM {EVENTS.name} UNION SELECT event_id FROM {TICKET_SALES.name} WHERE reason IS NULL"
         f" UNION SELECT event_id {_OF_STORE}"

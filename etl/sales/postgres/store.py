@@ -263,7 +263,7 @@ class PostgresSales:
     ) -> tuple[SalesState, LoadResult]:
         """Publish what is pending here, with the state, and whatever `seal` adds, in one transaction.
 
-        `note` is told how many rows the published tables then have. Raises as `publish_postgres` does.
+        `note` gets the number of rows that the published tables then have. Raises as `publish_postgres` does.
         """
         published = state.published_in(self.name, now)
         with self.transaction() as connection:
@@ -276,7 +276,7 @@ class PostgresSales:
         return published, result
 
     def pending(self, store: str, state: SalesState, now: datetime) -> Summary | None:
-        """What another store is to be brought to: its events of which something is pending, whole. None: nothing."""
+        """What another store is to be brought to: its events with something pending, whole. None: nothing."""
         is_new = not state.holds(store)
         with self.transaction() as connection:
             summary = pending_summary(connection, store, now, everything=is_new)
@@ -353,7 +353,7 @@ _COUNTS_OF = """
 
 
 def _sums(prefix: str) -> str:
-    """The counts of rows, of which some may not be there."""
+    """The counts of rows; some of them may not be there."""
     names = ("sale_id", "reason", "is_undated", "changed_at", "quantity", "amount")
     keys = ("id", "reason", "undated", "changed", "quantity", "amount")
     return _COUNTS_OF.format(**{key: prefix + name for key, name in zip(keys, names, strict=True)})

@@ -1,7 +1,7 @@
 """How an upstream wraps a page: an `Envelope` is the shape of its body and headers, and its paging.
 
 A shape is a template: nested dicts with holes, and a hole is a function of the `Page`. `render` fills it.
-Nothing here does I/O. The envelopes that there are stand in `envelope_table`.
+Nothing here does I/O. `envelope_table` lists the envelopes.
 """
 
 import json

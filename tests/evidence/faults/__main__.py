@@ -3,7 +3,7 @@
     python -m tests.evidence.faults --count 1600 --seed 1      plays many, and prints how they came out by kind
     python -m tests.evidence.faults --only ID --seed 1         plays one
 
-Exit code 1 if one came out wrong. Each such one is told with the command that plays it again.
+Exit code 1 if one came out wrong. Each failure prints the command that replays it.
 """
 
 import argparse

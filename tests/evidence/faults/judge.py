@@ -35,7 +35,7 @@ def state_of(play: Play, held: Tables) -> str:
 
 
 def _said_loaded(play: Play, watch: Watch) -> Iterator[str]:
-    """Stores of which an answer or the ledger says that they were loaded."""
+    """Stores that were loaded, as an answer or the ledger says."""
     for answered in play.answers:
         for store, result in answered.body.get("stores", {}).items():
             if (result["status"] if isinstance(result, dict) else result) == "success":

@@ -167,7 +167,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--count", type=int, default=300)
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--seed", type=int, help="play only this one, and print all that happens in it")
-    parser.add_argument("--times", type=int, default=1, help="play it up to so often, until it comes out wrong")
+    parser.add_argument("--times", type=int, default=1, help="play it up to so often, until it goes wrong")
     asked = parser.parse_args(argv)
     configure_logs("CRITICAL")
     with EmbeddedPostgres() as server:

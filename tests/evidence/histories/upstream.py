@@ -42,7 +42,7 @@ INTENSITIES: Mapping[str, tuple[int, ...]] = {
 
 @dataclass(frozen=True)
 class Change:
-    """`kind` is one of MIXES'; `pick` (0 to 1) chooses among the items that there are when it comes. It comes after a
+    """`kind` is one of MIXES'; `pick` (0 to 1) chooses among the items of that moment. It comes after a
     page or, where `splits`, between the two statements for one.
     """
 
@@ -57,7 +57,7 @@ class History:
 
     `total_at` is a place of TOTAL_PLACES where the envelope declares a total beside what it has itself. `order=None`:
     as listed. Where the order isn't `stable`, ties (as listed: all) come in another order on every page. `ties` sales
-    share a time. `script` says what changes with the n-th page that is served, of whichever dataset and reading.
+    share a time. `script` says what changes with the n-th page that is served, whatever the dataset and the reading.
     `statements` is how a page's rows and its total are taken.
     """
 
@@ -127,7 +127,7 @@ def make_history(seed: int) -> History:
         stable=key == "id" or dice.random() < 0.7,
         ids=dice.choice(("number", "number", "uuid")),
         concurrency=dice.choice((1, 1, 2, 4)),
-        # A page that is full is told by its size; real ones that isn't asked for is a round number.
+        # The size tells a page that is full; real ones that isn't asked for is a round number.
         sends_limit=dice.random() < 0.5 or statements != "snapshot",
         has_run_before=dice.random() < 0.25,
         events=dice.choice((1, 2, 3, 5)),
@@ -149,8 +149,8 @@ class Upstream:
     """The upstream's data while a history is played, and all that it has ever been.
 
     `versions` holds each item as it was and is, by dataset and id; `lasting` the ids of those that are there from the
-    beginning and haven't gone. `came` says since the beginning of which request an item has been there, `disturbed`
-    after the rows of which ones something was deleted, has changed places, or may be skipped by a cursor. `slipped`
+    beginning and haven't gone. `came` says the request since whose beginning an item has been there, `disturbed`
+    the requests after whose rows something was deleted, has changed places, or may be skipped by a cursor. `slipped`
     says between which one's rows and total an item was deleted.
     """
 

@@ -405,7 +405,7 @@ def score(played: Sequence[Played]) -> list[str]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """0 where none comes out wrong."""
+    """0 where none is wrong."""
     parser = argparse.ArgumentParser(prog="increments", description="Plays histories of kept sales.")
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--first", type=int, default=0, help="the first seed")

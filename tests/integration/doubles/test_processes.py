@@ -19,7 +19,7 @@ DEAF = [
 
 
 def test_a_child_that_ends_early_is_named_with_its_exit_code_and_last_words(tmp_path: Path) -> None:
-    """Whoever waits for a process that has ended is told at once, with what it said last."""
+    """Whoever waits for a process that has ended hears so at once, with what it said last."""
     command = ["/bin/sh", "-c", "echo first; echo no such disk >&2; exit 3"]
     child = Process("The disk", command, log=tmp_path / "log")
     with pytest.raises(SandboxError, match=r"The disk ended with exit code 3\.(?s:.)*first\n +no such disk"):

@@ -424,7 +424,7 @@ LIMITED = [
     pytest.param({}, 6, 7, END, id="fewer"),
     pytest.param({}, 8, 7, END, id="more: it isn't looked at"),
     pytest.param({"limit": 7}, 6, 7, END, id="fewer, and no cap"),
-    pytest.param({"limit": 1000}, 100, 1000, guess(2), id="a cap, and only what was asked for is told"),
+    pytest.param({"limit": 1000}, 100, 1000, guess(2), id="a cap, and only what was asked for is said"),
     pytest.param({"limit": 500}, 100, 1000, END, id="a size that the upstream knows"),
 ]
 
@@ -450,7 +450,7 @@ ONWARDS = [
     pytest.param({"page": 2, "total": 8}, 3, 8, None, id="all are here"),
     pytest.param({"page": 2, "total": 9}, 3, 8, 3, id="one is missing"),
     pytest.param({"last": True}, 3, 8, None, id="the last page"),
-    pytest.param({"next": None}, 3, 8, None, id="an end that is told"),
+    pytest.param({"next": None}, 3, 8, None, id="an end that is said"),
 ]
 
 
@@ -609,8 +609,8 @@ ASTRAY = [
     pytest.param({"page": 1, "totalPages": 3}, by_number(2), 5, r"page=2\) was answered with page 1: .* than `page`",
                  id="first again"),
     pytest.param({"meta": {"currentPage": "3"}}, by_number(4), 5, r"page=4\) was answered with page 3", id="last"),
-    pytest.param({"next_page": 4, "totalPages": 3}, by_number(3), 5, "page 4 follows.* there are 3 pages", id="beyond"),
-    pytest.param({"has_more": True, "page": 3, "pageCount": 3}, by_number(3), 5, "there are 3 pages", id="flag beyond"),
+    pytest.param({"next_page": 4, "totalPages": 3}, by_number(3), 5, "page 4 follows.* has 3 pages", id="beyond"),
+    pytest.param({"has_more": True, "page": 3, "pageCount": 3}, by_number(3), 5, "has 3 pages", id="flag beyond"),
     *(
         pytest.param(envelope, FIRST, 0, "page 1 is empty, and still says that another .*`", id=f"empty: {name}")
         for name, envelope in {

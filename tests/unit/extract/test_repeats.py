@@ -45,6 +45,6 @@ CASES: list[Any] = [
 
 @pytest.mark.parametrize(("beginning", "earlier", "repeat"), CASES)
 def test_repeats(beginning: bytes, earlier: bytes, repeat: Repeat) -> None:
-    """A page comes again if all that isn't new stood on the earlier one; it is told by ids, else by text."""
+    """A page comes again if all that isn't new stood on the earlier one; ids tell, else the text."""
     assert repeat_of(beginning, earlier, ItemDecoder(SaleItem)) is repeat
     assert repeat_of(beginning, earlier, ItemDecoder(EventItem)) is repeat

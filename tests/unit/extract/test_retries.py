@@ -221,7 +221,7 @@ ANSWERS = [
 
 @pytest.mark.parametrize(("status", "body", "wait", "said"), ANSWERS)
 def test_message_for_people(status: int, body: bytes, wait: float | None, said: str) -> None:
-    """An error answer is told with its status, NestJS's message and a hint, and without the token."""
+    """The message holds an error answer's status, NestJS's message and a hint, and not the token."""
     for size in (7, 1_000_000):
         chunks = (body[start : start + size] for start in range(0, len(body), size))
         told = message_for(status, chunks, wait, SECRET)

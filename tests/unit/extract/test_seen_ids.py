@@ -24,7 +24,7 @@ CASES = [
 
 @pytest.mark.parametrize(("batches", "flags", "count"), CASES)
 def test_repeats(batches: Batches, flags: list[list[bool] | None], count: tuple[int, int]) -> None:
-    """A batch is told which of its ids are new; None where all are."""
+    """A batch hears which of its ids are new; None where all are."""
     seen = SeenIds()
     assert [seen.add(batch) for batch in batches] == flags
     assert seen.count() == count

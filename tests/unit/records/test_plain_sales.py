@@ -130,7 +130,7 @@ ZONES = [
 
 @pytest.mark.parametrize(("zone", "text", "day"), ZONES)
 def test_days(zone: tzinfo, text: str, day: date | None) -> None:
-    """A day is told by its hour in UTC; where the day changes within that hour, the complete way tells it."""
+    """The hour in UTC gives the day; where the day changes within that hour, the complete way gives it."""
     rows = as_columns(second_batch([PLAIN], [{**PLAIN, "sale_date": text}]), zone)
     assert (rows[0][1] if rows else None) == day
 

@@ -481,7 +481,7 @@ def test_unreadable_dates_hide_no_later_candidate() -> None:
 
 
 def test_record_keeps_its_item() -> None:
-    """`raw` is the item, and the price is told as it was sent, or not at all where it is no number."""
+    """`raw` is the item, and the price is the one that was sent, or None where it is no number."""
     item = sale_items(sale(id=7, price="1.10", total_amount=3))[0]
     record = sale_reader(TODAY, UTC)(item)
     assert isinstance(record, TicketSaleRecord)

@@ -131,7 +131,7 @@ class BrokenLedger(MemoryLedger):
 
 
 def test_a_renewal_that_fails_unexpectedly_does_not_end_the_thread(caplog: pytest.LogCaptureFixture) -> None:
-    """It is told with its frames, and the next one is tried."""
+    """The log has it with its frames, and the next one is tried."""
     caplog.handler.setFormatter(JsonFormatter())
     with keeper(BrokenLedger(), Deadline(20)):
         wait_until(lambda: caplog.text.count("ETL lease not renewed") >= 2)
@@ -171,6 +171,6 @@ def test_a_termination_that_cannot_be_recorded_is_logged(caplog: pytest.LogCaptu
 
 
 def test_a_run_that_fails_stops_the_thread() -> None:
-    """And its own error comes out."""
+    """And its own error is raised."""
     with pytest.raises(ZeroDivisionError), keeper(MemoryLedger(), Deadline(20)):
         raise ZeroDivisionError

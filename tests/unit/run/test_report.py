@@ -38,7 +38,7 @@ SALES = Tally(
 
 
 def test_counts() -> None:
-    """Counts of both datasets are added up where they speak of both; the rest is told by dataset."""
+    """Counts of both datasets are added up where they speak of both; the rest stands by dataset."""
     report = RunReport("run-1", "http")
     report.add_tallies({"events": EVENTS, "ticket_sales": SALES})
     assert (report.events_count, report.sales_count) == (9, 100)

@@ -89,7 +89,7 @@ def test_streamed_rows() -> None:
 
 
 def test_time_keeps_its_offset() -> None:
-    """`last_updated` is told with its offset, so that no store takes it for local time."""
+    """`last_updated` has its offset, so that no store takes it for local time."""
     now = datetime(2026, 11, 23, 6, tzinfo=timezone(timedelta(hours=-3)))
     ((*_, updated),) = EVENT_SALES_SUMMARY.rows(summarise({"a": None}, fold_sales([]), now))
     assert updated == "2026-11-23T06:00:00-03:00"

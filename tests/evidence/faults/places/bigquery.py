@@ -60,7 +60,7 @@ def _fail_job(*errors: tuple[str, str]) -> Callable[[Play], None]:
 
 
 def _never_end(play: Play) -> None:
-    """The job is taken, and goes on for ever; whoever asks for it is told so."""
+    """The job is taken, and goes on for ever; whoever asks for it hears so."""
 
     def begin(step: Step) -> Answer:
         job = _job(play, step, {"state": "RUNNING"})
