@@ -18,6 +18,7 @@ from tests.doubles.bigquery import BigQueryEmulator
 from tests.doubles.bigquery_front import BigQueryFront
 from tests.doubles.http_server import Answer, Request, json_answer
 from tests.doubles.http_stand_in import HANG, LOSE_ANSWER
+from tests.support.waiting import BUSY_SECONDS, takes_at_most
 
 PROJECT = "veritix-test"
 
@@ -110,10 +111,8 @@ def test_a_step_runs_once_a_run(front: BigQueryFront) -> None:
 def test_a_job_that_is_said_to_be_there_and_is_not(front: BigQueryFront) -> None:
     """The run doesn't wait for it: also a query that only reads fails at once."""
     front.fail(409, path="jobs?prettyPrint")
-    started = time.monotonic()
-    with pytest.raises(StoreUnavailableError, match="404"), explained_errors():
+    with takes_at_most(0), pytest.raises(StoreUnavailableError, match="404"), explained_errors():
         list(jobs_at(front.url).query("SELECT 1"))
-    assert time.monotonic() - started < 3
 
 
 def test_a_job_that_never_ends_is_cancelled_at_the_deadline(bigquery_emulator: BigQueryEmulator) -> None:
@@ -122,7 +121,7 @@ def test_a_job_that_never_ends_is_cancelled_at_the_deadline(bigquery_emulator: B
         started = time.monotonic()
         with pytest.raises(DeadlineExceededError, match="veritix-etl-r1-merge"), explained_errors():
             jobs_at(front.url, Deadline(1)).query("SELECT 1", step="merge")
-        assert 1 <= time.monotonic() - started < 3
+        assert 1 <= time.monotonic() - started < 1 + BUSY_SECONDS
         cancels = [request.path for request in front.log if request.method == "POST"][1:]
         assert cancels == [f"/bigquery/v2/projects/{PROJECT}/jobs/veritix-etl-r1-merge/cancel"]
 
@@ -134,7 +133,7 @@ def test_a_service_that_falls_silent_while_a_job_is_waited_for(front: BigQueryFr
     started = time.monotonic()
     with pytest.raises(StoreUnavailableError), explained_errors(), within(deadline):
         jobs_at(front.url, deadline).query("SELECT 1", step="merge")
-    assert 1 <= time.monotonic() - started < 3
+    assert 1 <= time.monotonic() - started < 1 + BUSY_SECONDS
 
 
 def test_a_job_that_cannot_be_cancelled_hides_nothing(
@@ -144,10 +143,8 @@ def test_a_job_that_cannot_be_cancelled_hides_nothing(
     monkeypatch.setattr("etl.load.bigquery.client.BRIEF_SECONDS", 0.3)
     with EndlessFront(bigquery_emulator.url) as front:
         front.fail(503, times=99, path="/cancel")
-        started = time.monotonic()
-        with pytest.raises(DeadlineExceededError), explained_errors():
+        with takes_at_most(0.5 + 0.3), pytest.raises(DeadlineExceededError), explained_errors():
             jobs_at(front.url, Deadline(0.5)).query("SELECT 1", step="merge")
-        assert time.monotonic() - started < 3
 
 
 def test_a_cancelled_run_starts_no_job(front: BigQueryFront) -> None:

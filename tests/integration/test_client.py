@@ -28,6 +28,7 @@ from tests.doubles.ticketing.api import TicketingApi
 from tests.doubles.ticketing.faults import Fault
 from tests.doubles.ticketing.sample_data import plain_sales
 from tests.support.upstream import NOW, FakeDeadline, attempt_event, client, json_logs, logged, read_all
+from tests.support.waiting import BUSY_SECONDS, takes_at_most
 
 FIRST, SECOND = PageRequest(), PageRequest(2, "page", "2")
 GZIPPED = gzip.compress(json.dumps(plain_sales(50)).encode())
@@ -583,7 +584,7 @@ def test_nothing_is_asked_after_the_deadline() -> None:
 
 SLOW = [
     pytest.param(Fault("hang"), id="no answer"),
-    pytest.param(Fault("delay", seconds=9), id="a late answer"),
+    pytest.param(Fault("delay", seconds=60), id="a late answer"),
     pytest.param(Fault("hang", after_bytes=20), id="stalls in mid-body"),
     pytest.param(Fault("drip", seconds=0.02, piece_bytes=1), id="drips"),
 ]
@@ -592,14 +593,13 @@ SLOW = [
 @pytest.mark.parametrize("fault", SLOW)
 def test_the_deadline_bounds_every_wait(fault: Fault) -> None:
     """However slow an answer is, the run ends at its deadline, not at the request's time-out."""
-    started = time.monotonic()
     with (
         TicketingApi(sales=plain_sales(100), page_size=100, faults=[fault]) as upstream,
         client(upstream.base_url, deadline=Deadline(0.3)) as api,
+        takes_at_most(0.3),
         pytest.raises(DeadlineExceededError),
     ):
         fetch(api)
-    assert time.monotonic() - started < 1.5
 
 
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -615,26 +615,25 @@ WITHOUT_END = [
 @pytest.mark.parametrize(("head", "piece"), WITHOUT_END)
 def test_the_deadline_bounds_what_comes_without_end(head: bytes, piece: bytes) -> None:
     """An answer that keeps coming, and never comes to its end, ends the run at its deadline too."""
-    started = time.monotonic()
     with (
         dripping(head, piece) as base_url,
         client(base_url, deadline=Deadline(0.3)) as api,
+        takes_at_most(0.3),
         pytest.raises(DeadlineExceededError),
     ):
         fetch(api)
-    assert time.monotonic() - started < 1.5
 
 
 @contextmanager
 def dripping(head: bytes, piece: bytes) -> Iterator[str]:
-    """A server whose answer begins with `head` and goes on with `piece`, every 10 ms, for 3 s."""
+    """A server whose answer begins with `head` and goes on with `piece`, every 10 ms, for a minute."""
 
     def serve(listener: socket.socket) -> None:
         connection, _ = listener.accept()
         with connection:
             connection.recv(65_536)
             connection.sendall(head)
-            for _ in range(300):
+            for _ in range(6_000):
                 if stopped.wait(0.01):
                     return
                 try:
@@ -667,4 +666,4 @@ def test_a_run_can_be_ended_from_another_thread() -> None:
             time.sleep(0.005)
         deadline.cancel(TerminatedError("SIGTERM"))
         with pytest.raises(TerminatedError, match="SIGTERM"):
-            fetching.result(timeout=2)
+            fetching.result(timeout=BUSY_SECONDS)

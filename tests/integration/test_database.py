@@ -25,6 +25,7 @@ from tests.doubles.postgres import EmbeddedPostgres
 from tests.doubles.postgres_proxy import PostgresProxy
 from tests.doubles.processes import free_port
 from tests.support.summaries import engine_of
+from tests.support.waiting import takes_at_most
 
 PASSWORD = "s3cret@/:%?#[] ü"
 USER = "tcp user"
@@ -168,21 +169,20 @@ def test_what_cannot_be_reached_says_so_soon(login: Login) -> None:
             login.url(port=black_hole.getsockname()[1], connect_timeout="1"): ["can't be reached", "DATABASE_URL"],
         }
         for url, words in cases.items():
-            started = time.monotonic()
-            with pytest.raises(StoreUnavailableError) as caught:
+            with takes_at_most(1), pytest.raises(StoreUnavailableError) as caught:
                 who(url)
-            assert time.monotonic() - started < 3, url
             assert [word for word in words if word not in str(caught.value)] == [], str(caught.value)
             assert PASSWORD not in str(caught.value)
 
 
 def test_connecting_takes_no_longer_than_the_run_has_left() -> None:
     """However long `connect_timeout` is, the deadline is the nearer one."""
-    with closing(socket.create_server(("127.0.0.1", 0))) as black_hole:
-        started = time.monotonic()
-        with pytest.raises((StoreUnavailableError, DeadlineExceededError)):
-            who(f"postgresql://u:p@127.0.0.1:{black_hole.getsockname()[1]}/d?connect_timeout=6", seconds=1)
-        assert time.monotonic() - started < 4
+    with (
+        closing(socket.create_server(("127.0.0.1", 0))) as black_hole,
+        takes_at_most(1),
+        pytest.raises((StoreUnavailableError, DeadlineExceededError)),
+    ):
+        who(f"postgresql://u:p@127.0.0.1:{black_hole.getsockname()[1]}/d?connect_timeout=60", seconds=1)
 
 
 def test_one_engine_per_settings(login: Login) -> None:
@@ -238,10 +238,11 @@ def test_a_transaction_is_bounded_on_the_server(database_url: str) -> None:
         assert tuple(connection.exec_driver_sql(asked).one()) == ("7500ms", "1min", "8s")
     with engine.connect() as connection:
         assert tuple(connection.exec_driver_sql(asked).one()) == ("0", "0", "0")
-    started = time.monotonic()
-    with pytest.raises(StoreUnavailableError, match=r"57014.*longer than the run had left") as caught:
-        execute(engine, Deadline(0.4), "SELECT pg_sleep(30)")
-    assert time.monotonic() - started < 3
+    with (
+        takes_at_most(0.4),
+        pytest.raises(StoreUnavailableError, match=r"57014.*longer than the run had left") as caught,
+    ):
+        execute(engine, Deadline(0.4), "SELECT pg_sleep(60)")
     assert caught.value.details == {"sqlstate": "57014"}
     engine.dispose()
 
@@ -251,10 +252,11 @@ def test_a_server_that_falls_silent_is_given_up(database_url: str, monkeypatch: 
     monkeypatch.setattr("etl.load.postgres.database._GRACE_SECONDS", 0.3)
     engine = engine_of(database_url)
     unbounded = [f"SET LOCAL {name} = 0" for name in ("statement_timeout", "transaction_timeout")]
-    started = time.monotonic()
-    with pytest.raises(StoreUnavailableError, match="can't be reached, or the connection broke off"):
-        execute(engine, Deadline(0.3), *unbounded, "SELECT pg_sleep(5)")
-    assert time.monotonic() - started < 3
+    with (
+        takes_at_most(0.3 + 0.3),
+        pytest.raises(StoreUnavailableError, match="can't be reached, or the connection broke off"),
+    ):
+        execute(engine, Deadline(0.3), *unbounded, "SELECT pg_sleep(60)")
     with transaction(engine, Deadline(10)) as connection:
         assert connection.exec_driver_sql("SELECT 1").scalar_one() == 1
     engine.dispose()
@@ -280,8 +282,8 @@ def test_a_pooled_connection_that_has_died_in_silence(login: Login) -> None:
     os.kill(backend, signal.SIGSTOP)
     try:
         started = time.monotonic()
-        execute(engine, Deadline(2), "SELECT 1")
-        assert 0.5 < time.monotonic() - started < 2
+        execute(engine, Deadline(4), "SELECT 1")
+        assert 1 < time.monotonic() - started < 4
     finally:
         os.kill(backend, signal.SIGCONT)
         engine.dispose()

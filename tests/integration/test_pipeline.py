@@ -43,6 +43,7 @@ from tests.support.earlier_ledger import run_row
 from tests.support.oracle import bigquery_tables, postgres_tables, wanted_tables
 from tests.support.runs import refused, run
 from tests.support.upstream import json_logs
+from tests.support.waiting import takes_at_most
 
 SECRET = "projects/veritix-test/secrets/token"
 Logged = Callable[..., list[dict[str, Any]]]
@@ -408,11 +409,9 @@ def test_a_store_that_hangs_is_given_up_at_the_deadline(
         upstream.sales = [{**sale, "quantity": 5} for sale in upstream.sales]
         new = wanted_tables(postgres_server, upstream.events, upstream.sales)
         front.fail(HANG, times=3, path="upload/bigquery")
-        started = time.monotonic()
         logged()
-        with pytest.raises(EtlError) as caught:
+        with takes_at_most(2), pytest.raises(EtlError) as caught:
             run({**env, "ETL_DEADLINE_SECONDS": "2"})
-        assert time.monotonic() - started < 6
         assert caught.value.code == "deadline_exceeded"
         assert caught.value.details["stores"] == {"postgres": "success", "bigquery": "failed"}
         assert len(logged("BigQuery load failed")) == 1
@@ -425,10 +424,8 @@ def test_a_store_that_hangs_is_given_up_at_the_deadline(
     with closing(pg8000.native.Connection("postgres", database=database, unix_sock=str(postgres_server.socket))) as c:
         c.run("BEGIN")
         c.run("LOCK TABLE daily_ticket_sales IN ACCESS EXCLUSIVE MODE")
-        started = time.monotonic()
-        with pytest.raises(EtlError) as caught:
+        with takes_at_most(2), pytest.raises(EtlError) as caught:
             run({**env, "ETL_DEADLINE_SECONDS": "2"})
-        assert time.monotonic() - started < 6
         assert caught.value.code == "deadline_exceeded"
         assert caught.value.details["stores"] == {"postgres": "failed", "bigquery": "failed"}
         assert len(logged("Postgres load failed")) == 1

@@ -37,7 +37,7 @@ from tests.support.upstream import (
     read_all,
     read_once,
 )
-from tests.support.waiting import wait_until
+from tests.support.waiting import BUSY_SECONDS, wait_until
 
 ONE_BY_ONE = {"NEST_API_CONCURRENCY": "1"}
 """Pages are asked for in order, so that what changes after one of them is known."""
@@ -218,14 +218,14 @@ def test_totals_that_are_newer_than_their_rows() -> None:
 
         def wait(number: int) -> None:
             if upstream.requests[number - 1].page == 2:
-                assert moved.wait(5)
+                assert moved.wait(BUSY_SECONDS)
 
         def arrive(number: int) -> None:
             page = upstream.requests[number - 1].page
             if page == 3 and not moved.is_set():
                 upstream.sales.insert(0, NEW)
                 moved.set()
-                assert served.wait(5)
+                assert served.wait(BUSY_SECONDS)
             elif page == 2:
                 served.set()
 

@@ -1,7 +1,6 @@
 """The function reads the API token from Secret Manager whole, or with an error that says what to do."""
 
 import socket
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from tests.doubles.secret_manager import SecretManagerStandIn
 from tests.doubles.ticketing.api import TicketingApi
 from tests.doubles.ticketing.sample_data import plain_sales
 from tests.support.upstream import FakeDeadline, client, extraction, read_once
+from tests.support.waiting import takes_at_most
 
 SECRET = "projects/p-1/secrets/api-token"
 LATEST = f"{SECRET}/versions/latest"
@@ -38,7 +38,7 @@ def _no_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def read(secrets: SecretManagerStandIn, name: str = LATEST) -> str:
-    return read_secret(name, secrets.endpoint, Deadline(20))
+    return read_secret(name, secrets.endpoint, Deadline(60))
 
 
 VERSIONS = [
@@ -123,10 +123,8 @@ def test_lasting_faults(secrets: SecretManagerStandIn, fault: int | str, monkeyp
     monkeypatch.setattr("etl.extract.secret_manager._TIMEOUT_SECONDS", 0.1)
     monkeypatch.setattr("etl.extract.secret_manager._TOTAL_SECONDS", 0.3)
     secrets.fail(fault, times=1000)
-    started = time.monotonic()
-    with pytest.raises(UpstreamError, match=f"Secret Manager can't be reached for {LATEST}"):
+    with takes_at_most(0.3), pytest.raises(UpstreamError, match=f"Secret Manager can't be reached for {LATEST}"):
         read(secrets)
-    assert time.monotonic() - started < 2
 
 
 def test_nobody_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,19 +132,15 @@ def test_nobody_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("etl.extract.secret_manager._TOTAL_SECONDS", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as unused:
         endpoint = f"http://127.0.0.1:{unused.getsockname()[1]}"
-    started = time.monotonic()
-    with pytest.raises(UpstreamError, match="Secret Manager can't be reached"):
-        read_secret(LATEST, endpoint, Deadline(20))
-    assert time.monotonic() - started < 2
+    with takes_at_most(0.3), pytest.raises(UpstreamError, match="Secret Manager can't be reached"):
+        read_secret(LATEST, endpoint, Deadline(60))
 
 
 def test_the_deadline_bounds_it(secrets: SecretManagerStandIn) -> None:
     """Secret Manager can't hold a run past its deadline, and isn't asked after it."""
     secrets.fail(HANG, times=10)
-    started = time.monotonic()
-    with pytest.raises(DeadlineExceededError):
+    with takes_at_most(0.3), pytest.raises(DeadlineExceededError):
         read_secret(LATEST, secrets.endpoint, Deadline(0.3))
-    assert time.monotonic() - started < 2
     asked = len(secrets.log)
     over = FakeDeadline(5)
     over.now = 5.0

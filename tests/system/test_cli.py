@@ -25,7 +25,7 @@ from tests.doubles.ticketing.sample_data import plain_events, plain_sales
 from tests.sandbox.function import child_env
 from tests.support.function import is_json_object
 from tests.support.oracle import postgres_tables, wanted_tables
-from tests.support.waiting import wait_until
+from tests.support.waiting import BUSY_SECONDS, wait_until
 
 COMMAND = [sys.executable, "-m", "etl"]
 SECRET = "token-77aa10"
@@ -240,13 +240,13 @@ def test_signals_in_mid_run(
     upstream.faults.append(Fault("hang", dataset="ticket_sales", page=2))
     child = subprocess.Popen(COMMAND, env=env, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
-        wait_until(lambda: any(request.fault == "hang" for request in upstream.requests), seconds=20)
+        wait_until(lambda: any(request.fault == "hang" for request in upstream.requests))
         assert child.poll() is None
         child.send_signal(number)
         ended = "SELECT status, error_code FROM etl_runs"
         wait_until(lambda: postgres_server.run(ended, database) == [("failed", "terminated")])
         assert postgres_server.run("SELECT run_id FROM etl_lease", database) == [(None,)]
-        errors = child.communicate(timeout=8)[1]
+        errors = child.communicate(timeout=BUSY_SECONDS)[1]
     finally:
         child.kill()
         child.wait()

@@ -39,7 +39,7 @@ from tests.support.testbed import (
     problem,
     steady,
 )
-from tests.support.waiting import wait_until
+from tests.support.waiting import BUSY_SECONDS, wait_until
 
 TABLES = ("event_sales_summary", "daily_ticket_sales")
 LEDGER = ("etl_runs", "etl_job_counts", "etl_lease", "etl_rejected_records")
@@ -612,7 +612,7 @@ def test_a_run_whose_process_is_killed_between_the_stores(loaded: Testbed) -> No
         wait_until(lambda: any("upload/bigquery" in request.target for request in loaded.front.log[seen:]))
         assert loaded.in_postgres() == new
         doomed.kill(signal.SIGKILL)
-        caller.join(timeout=10)
+        caller.join(timeout=BUSY_SECONDS)
     assert loaded.in_bigquery() == old
     ((killed,),) = loaded.sql("SELECT run_id FROM etl_runs WHERE status = 'running'")
     refused = problem(loaded.function.call(), 409, "already_running")
@@ -637,11 +637,11 @@ def call_and_lose(function: Function) -> None:
 
 def test_sigterm_in_mid_run_gives_the_lease_back(loaded: Testbed) -> None:
     """At once, though the upstream is silent: it is recorded as failed, another may start, the caller hears of it."""
-    loaded.upstream.faults.append(Fault("delay", dataset="ticket_sales", page=4, seconds=4.0))
+    loaded.upstream.faults.append(Fault("delay", dataset="ticket_sales", page=4, seconds=10.0))
     with Function(loaded.env) as doomed, ThreadPoolExecutor(1) as callers:
         answer = callers.submit(doomed.call)
         wait_until(lambda: any(request.fault == "delay" for request in loaded.upstream.requests))
-        silent_until = time.monotonic() + 4.0
+        silent_until = time.monotonic() + 10.0
         listed = loaded.function.call("GET", "/runs").json()["runs"][0]
         assert (listed["status"], listed["finished_at"]) == ("running", None)
         running = listed["run_id"]
@@ -652,7 +652,7 @@ def test_sigterm_in_mid_run_gives_the_lease_back(loaded: Testbed) -> None:
         assert loaded.sql("SELECT run_id FROM etl_lease") == [(None,)]
         assert time.monotonic() < silent_until
         assert loaded.function.call().status_code == 200
-        assert problem(answer.result(timeout=20), 503, "terminated")["run_id"] == running
+        assert problem(answer.result(timeout=BUSY_SECONDS), 503, "terminated")["run_id"] == running
         assert [line["code"] for line in steady(doomed.log_lines(running), "ETL job failed")] == ["terminated"]
     assert loaded.in_postgres() == loaded.wanted()
     assert loaded.run_row(running) == row

@@ -19,12 +19,15 @@ from tests.doubles.ticketing.envelope_table import ENVELOPES, TOTAL_PLACES
 from tests.doubles.ticketing.faults import Fault, Throttle
 from tests.doubles.ticketing.request_log import PageServed
 from tests.doubles.ticketing.sample_data import plain_events, plain_sales, sample_events, sample_sales
+from tests.support.waiting import BUSY_SECONDS
 
 SALES = [{"id": number, "day": number // 3} for number in range(1, 6)]
 
 
 def get(api: TicketingApi, **query: object) -> requests.Response:
-    return requests.get(f"{api.base_url}/ticket-sales", params={k: str(v) for k, v in query.items()}, timeout=2)
+    return requests.get(
+        f"{api.base_url}/ticket-sales", params={k: str(v) for k, v in query.items()}, timeout=BUSY_SECONDS
+    )
 
 
 def items_of(body: Any) -> list[Any]:
@@ -158,7 +161,11 @@ def test_cursor_walks(name: str, place: str, key: str | None, expected: list[lis
             following = at(answer.json(), place)
             if following:
                 ask = ENVELOPES[name].ask
-                answer = requests.get(following, timeout=2) if place == "links.next" else get(api, **{ask: following})
+                answer = (
+                    requests.get(following, timeout=BUSY_SECONDS)
+                    if place == "links.next"
+                    else get(api, **{ask: following})
+                )
         assert pages == expected
         assert not following
         assert [seen.page for seen in api.requests[1:]] == list(range(1, len(expected) + 1))
@@ -191,12 +198,12 @@ def test_token_prefix_and_paths() -> None:
     with TicketingApi(events=plain_events(1), token="old", prefix="/api/v1/") as api:
         events = f"{api.base_url}/events"
         assert events.endswith("/api/v1/events")
-        refused = requests.get(events, timeout=2)
+        refused = requests.get(events, timeout=BUSY_SECONDS)
         assert (refused.status_code, refused.json()) == (401, {"statusCode": 401, "message": "Unauthorized"})
-        assert requests.get(events, headers={"Authorization": "Bearer old"}, timeout=2).json()["total"] == 1
+        assert requests.get(events, headers={"Authorization": "Bearer old"}, timeout=BUSY_SECONDS).json()["total"] == 1
         api.token = "new"
-        assert requests.get(events, headers={"Authorization": "Bearer old"}, timeout=2).status_code == 401
-        missing = requests.get(events.replace("v1", "v2"), timeout=2)
+        assert requests.get(events, headers={"Authorization": "Bearer old"}, timeout=BUSY_SECONDS).status_code == 401
+        missing = requests.get(events.replace("v1", "v2"), timeout=BUSY_SECONDS)
         assert missing.json() == {"statusCode": 404, "message": "Cannot GET /api/v2/events", "error": "Not Found"}
         assert [(seen.dataset, seen.status) for seen in api.requests] == [
             ("events", 401),
@@ -267,14 +274,15 @@ def test_faults_hit_once(fault: Fault, expected: Any) -> None:
     """The second page goes wrong once, as the fault says; asked again, it is right. Only whole pages are logged."""
     with TicketingApi(sales=SALES, envelope="next_page", page_size=2, faults=[replace(fault, page=2)]) as api:
         page = f"{api.base_url}/ticket-sales?page=2"
+        timeout = 0.3 if fault.kind in ("hang", "delay") else BUSY_SECONDS
         if isinstance(expected, int):
-            answer = requests.get(page, timeout=0.3)
+            answer = requests.get(page, timeout=timeout)
             assert (answer.status_code, answer.headers["Retry-After-short"]) == (expected, "1")
         elif isinstance(expected, list):
-            assert ids(requests.get(page, timeout=0.3)) == expected
+            assert ids(requests.get(page, timeout=timeout)) == expected
         else:
             with pytest.raises(expected):
-                ids(requests.get(page, timeout=0.3))
+                ids(requests.get(page, timeout=timeout))
         seen = api.requests[0]
         assert seen.fault == fault.kind
         if not isinstance(expected, list) and fault.kind != "delay":
@@ -327,7 +335,7 @@ def test_faults_match_by_dataset_and_count() -> None:
     faults = [Fault("status", status=500, dataset="ticket_sales", nth=2), Fault("status", status=502, times=2)]
     with TicketingApi(faults=faults) as api:
         assert [get(api).status_code for _ in range(4)] == [502, 500, 502, 200]
-        assert requests.get(f"{api.base_url}/events", timeout=2).status_code == 200
+        assert requests.get(f"{api.base_url}/events", timeout=BUSY_SECONDS).status_code == 200
 
 
 def test_a_fault_that_cannot_be_shown_is_an_error() -> None:
@@ -386,7 +394,7 @@ def test_as_a_process(process: subprocess.Popen[str], ending: signal.Signals) ->
     assert process.stdout is not None
     base_url = process.stdout.readline().strip()
     with requests.Session() as session:
-        answer = session.get(f"{base_url}/events", headers={"Authorization": "Bearer t"}, timeout=5)
+        answer = session.get(f"{base_url}/events", headers={"Authorization": "Bearer t"}, timeout=BUSY_SECONDS)
         assert answer.json()["data"]["total"] == 300
         process.send_signal(ending)
-        assert process.wait(timeout=2) == 0
+        assert process.wait(timeout=BUSY_SECONDS) == 0
