@@ -178,7 +178,8 @@ def transaction(engine: sa.Engine, deadline: Deadline) -> Iterator[sa.Connection
                         " set_config('timezone', 'UTC', true),"
                         # Since PostgreSQL 17, and a little later, as it ends the connection: `statement_timeout` begins
                         # anew with each statement, and would let the last one hold its locks for long.
-                        " (SELECT set_config(name, :limit, true) FROM pg_settings WHERE name = 'transaction_timeout')"
+                        " CASE WHEN current_setting('transaction_timeout', true) IS NOT NULL"
+                        " THEN set_config('transaction_timeout', :limit, true) END"
                     ),
                     {"timeout": _milliseconds(seconds), "limit": _milliseconds(seconds + _GRACE_SECONDS / 2)},
                 )
