@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import lru_cache
 from itertools import islice
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -25,6 +26,7 @@ KEY_CHARACTERS = 100
 MAX_RECORD_CHARACTERS = 65_536
 CUT = "..."
 _LENIENT_ITEMS = 50_000
+_KINDS_KEPT = 64
 _BLANK = re.compile(r"[ \t\r\n]*")
 LENIENT = json.JSONDecoder(
     parse_float=NumberText,
@@ -128,21 +130,32 @@ class _Plain(NamedTuple):
     keys: dict[str, str]
 
 
+# Made once a process: to make one takes as long as to decode some hundred sales, and many a page has one.
+@lru_cache(maxsize=_KINDS_KEPT)
+def _decoder_of(item_type: type[msgspec.Struct]) -> msgspec.json.Decoder[list[Any]]:
+    # Floats as their text, exact. A sale's ids are typed, so that a float can't be taken for a string there; an
+    # event's name isn't.
+    float_hook: Callable[[str], Any] = NumberText if item_type is EventItem else str
+    return msgspec.json.Decoder(list[item_type], float_hook=float_hook)  # type: ignore[valid-type]
+
+
+_fields_of = lru_cache(maxsize=_KINDS_KEPT)(msgspec.structs.fields)
+
+
+@lru_cache(maxsize=_KINDS_KEPT)
+def _plain_of(kind: frozenset[tuple[str, str]]) -> _Plain | None:
+    """Of sales that have each field under the key that is given."""
+    plain_type = plain_sale_type(dict(kind))
+    return None if plain_type is None else _Plain(_decoder_of(plain_type), keys_of(plain_type))
+
+
 class ItemDecoder(Generic[ItemT]):
     """Decodes lists of items of one type. It learns under which keys sales have their fields: plain ones go quicker."""
 
     def __init__(self, item_type: type[ItemT]) -> None:
         self._item_type: type[ItemT] = item_type
-        self._fields = msgspec.structs.fields(item_type)
-        # Floats as their text, exact. A sale's ids are typed, so that a float can't be taken for a string there; an
-        # event's name isn't.
-        self._float_hook: Callable[[str], Any] = str if item_type is SaleItem else NumberText
-        self._decoder = self._decoder_of(item_type)
-        self._plain_kinds: dict[frozenset[tuple[str, str]], _Plain | None] = {}
+        self._decoder = _decoder_of(item_type)
         self._plain: _Plain | None = None
-
-    def _decoder_of(self, item_type: type[msgspec.Struct]) -> msgspec.json.Decoder[list[Any]]:
-        return msgspec.json.Decoder(list[item_type], float_hook=self._float_hook)  # type: ignore[valid-type]
 
     def decode(self, array: bytes | memoryview) -> Batch[ItemT]:
         """A JSON array of objects; raises msgspec.DecodeError, UnicodeDecodeError or RecursionError."""
@@ -162,13 +175,7 @@ class ItemDecoder(Generic[ItemT]):
     def learn(self, batch: Batch[ItemT]) -> Batch[ItemT]:
         """Take the next batch for a plain one if its sales have their fields where this one's do."""
         if self._item_type is SaleItem:
-            keys = {name: field.key for name, field in (batch.found or {}).items()}
-            kind = frozenset(keys.items())
-            if kind not in self._plain_kinds:
-                plain_type = plain_sale_type(keys)
-                plain = None if plain_type is None else _Plain(self._decoder_of(plain_type), keys_of(plain_type))
-                self._plain_kinds[kind] = plain
-            self._plain = self._plain_kinds[kind]
+            self._plain = _plain_of(frozenset((name, field.key) for name, field in (batch.found or {}).items()))
         return batch
 
     def convert(self, value: object) -> ItemT | None:
@@ -176,7 +183,7 @@ class ItemDecoder(Generic[ItemT]):
         if not isinstance(value, dict):
             return None
         item: ItemT = self._item_type()
-        for struct_field in self._fields:
+        for struct_field in _fields_of(self._item_type):
             candidate = value.get(struct_field.name)
             if struct_field.type is not Any:
                 candidate = _identifier(candidate)
