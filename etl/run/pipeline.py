@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
@@ -332,9 +332,13 @@ class _Runner:
             dry_run=self._options.dry_run,
         )
 
+    @cached_property
+    def _last_success(self) -> Run | None:
+        return self._ledger.totals(self._deadline).last_success
+
     def _found_before(self) -> dict[str, dict[str, FieldFound]]:
         """By dataset, the fields that the last success found."""
-        before = self._ledger.totals(self._deadline).last_success
+        before = self._last_success
         kept = before.fields_found if before else {}
         return {
             name: {field: FieldFound.from_json(value) for field, value in kept.get(name, {}).items()}
@@ -350,7 +354,7 @@ class _Runner:
 
     def _empty_before(self) -> list[str]:
         """The datasets in which there was nothing at the last success."""
-        before = self._ledger.totals(self._deadline).last_success
+        before = self._last_success
         counts = {"events": before.events_count, "ticket_sales": before.sales_count} if before else {}
         return [name for name, count in counts.items() if count == 0]
 
