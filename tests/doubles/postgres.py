@@ -5,6 +5,7 @@ import pwd
 import shutil
 import signal
 import tempfile
+from contextlib import closing
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
@@ -80,14 +81,13 @@ class EmbeddedPostgres:
 
     def run(self, sql: str, database: str = "postgres") -> list[tuple[Any, ...]]:
         """Runs one statement as the superuser and returns its rows."""
-        # No TLS on a socket: else the driver loads the CA certificates for each connection.
-        connection = pg8000.native.Connection(
-            "postgres", database=database, unix_sock=str(self.socket), ssl_context=False
-        )
-        try:
+        with closing(self.connect(database)) as connection:
             return [tuple(row) for row in connection.run(sql) or ()]
-        finally:
-            connection.close()
+
+    def connect(self, database: str = "postgres") -> pg8000.native.Connection:
+        """The superuser's own connection, which commits each statement."""
+        # No TLS on a socket: else the driver loads the CA certificates for each connection.
+        return pg8000.native.Connection("postgres", database=database, unix_sock=str(self.socket), ssl_context=False)
 
     def create_database(self, name: str | None = None, owner: str = "postgres", encoding: str = "UTF8") -> str:
         """An empty database, in about 10 ms. Returns its name."""

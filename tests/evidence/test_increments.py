@@ -4,7 +4,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -22,8 +22,9 @@ PARTS = 4
 
 
 @pytest.fixture
-def player(postgres_server: EmbeddedPostgres, database: str) -> Player:
-    return Player(postgres_server, database)
+def player(postgres_server: EmbeddedPostgres, database: str) -> Iterator[Player]:
+    with Player(postgres_server, database) as player:
+        yield player
 
 
 @pytest.mark.parametrize("part", range(PARTS))

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, Self
 
 import pytest
 import sqlalchemy as sa
@@ -178,13 +178,23 @@ def killed_at_job(job: int | None) -> Iterator[None]:
 
 
 class Player:
-    """Plays histories in one database, or where there is a `front` in BigQuery, every other time with the database."""
+    """Plays histories in one database, or where there is a `front` in BigQuery, every other time with the database.
+
+    Use as a context manager.
+    """
 
     def __init__(self, postgres: EmbeddedPostgres, database: str, front: BigQueryFront | None = None) -> None:
         self._postgres = postgres
         self._database = database
         self._front = front
         self._warehouse: Warehouse | None = None
+        self._reader = postgres.connect(database)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._reader.close()
 
     def play(self, history: History) -> Played:
         """All runs of a history, then quiet and two sweeps."""
@@ -296,7 +306,7 @@ class Player:
     def _forget_lease(self, settings: Settings) -> None:
         """What a killed process held is no longer held."""
         if settings.uses_postgres:
-            self._postgres.run("UPDATE etl_lease SET expires_at = now()", self._database)
+            self._reader.run("UPDATE etl_lease SET expires_at = now()")
         else:
             setattr(ledger, "_in_process", ledger.MemoryLedger())  # noqa: B010 - the process is another one
 
@@ -334,7 +344,7 @@ class Player:
     def _published(self) -> Published:
         if self._warehouse is None:
             sales = "SELECT sale_id, event_id, sale_date::text, quantity, amount FROM etl_ticket_sales"
-            rows = self._postgres.run(sales, self._database)
+            rows = self._reader.run(sales)
             return self._published_in_postgres({row[0]: (row[1], row[2], row[3], row[4]) for row in rows})
         ask = self._warehouse.sql
         daily = ask("SELECT event_id, CAST(sale_date AS STRING), tickets_sold, revenue FROM daily_ticket_sales")
@@ -348,9 +358,9 @@ class Player:
         )
 
     def _published_in_postgres(self, kept: Kept) -> Published:
-        run = self._postgres.run
-        daily = run("SELECT event_id, sale_date::text, tickets_sold, revenue FROM daily_ticket_sales", self._database)
-        events = run("SELECT event_id, total_tickets, total_revenue FROM event_sales_summary", self._database)
+        run = self._reader.run
+        daily = run("SELECT event_id, sale_date::text, tickets_sold, revenue FROM daily_ticket_sales")
+        events = run("SELECT event_id, total_tickets, total_revenue FROM event_sales_summary")
         return Published(
             {(row[0], row[1]): (row[2], row[3]) for row in daily}, {row[0]: (row[1], row[2]) for row in events}, kept
         )
@@ -360,9 +370,9 @@ class Player:
             if self._warehouse is not None:
                 self._warehouse.close()
             self._warehouse = Warehouse.open(self._front)
-        there = self._postgres.run(_THERE, self._database)
+        there = self._reader.run(_THERE)
         if there:
-            self._postgres.run(f"TRUNCATE {', '.join(name for (name,) in there)}", self._database)
+            self._reader.run(f"TRUNCATE {', '.join(name for (name,) in there)}")
 
 
 def _shown(groups: Groups) -> str:
@@ -387,7 +397,8 @@ def play_many_in_bigquery(
         with BigQueryEmulator() as emulator, BigQueryFront(emulator.url) as front:
             front.keeps_log = False
             part = seeds[start : start + _SEEDS_AN_EMULATOR]
-            played += play_many(part, Player(postgres, database, front), told)
+            with Player(postgres, database, front) as player:
+                played += play_many(part, player, told)
     return played
 
 
@@ -420,7 +431,8 @@ def main(arguments: Sequence[str]) -> int:
         def play(seeds: Sequence[int], told: Callable[[Played], None]) -> list[Played]:
             if chosen.bigquery:
                 return play_many_in_bigquery(seeds, postgres, database, told)
-            return play_many(seeds, Player(postgres, database), told)
+            with Player(postgres, database) as player:
+                return play_many(seeds, player, told)
 
         if chosen.seed is not None:
             [played] = play([chosen.seed], lambda _: None)
