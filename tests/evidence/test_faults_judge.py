@@ -32,14 +32,12 @@ def over(bench: Bench) -> tuple[Play, Watch]:
 
 
 @pytest.mark.parametrize(("spoil", "wrong"), [pytest.param(*case, id=name) for name, case in SPOILT.items()])
-def test_the_judge_finds_what_is_wrong(
-    over: tuple[Play, Watch], monkeypatch: pytest.MonkeyPatch, spoil: Spoil, wrong: str
-) -> None:
+def test_the_judge_finds_what_is_wrong(over: tuple[Play, Watch], spoil: Spoil, wrong: str) -> None:
     """That, and nothing once it is mended."""
-    monkeypatch.setattr("tests.evidence.faults.traces.SETTLE_SECONDS", 0.1)
     played, watch = over
     watch = replace(watch, threads={})
-    with spoil(played):
+    with spoil(played), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tests.evidence.faults.traces.SETTLE_SECONDS", 0.1)  # what is spoilt stays so
         found = judge_run(played, watch)
     assert [words for words in found if re.search(wrong, words)], found
     assert judge_run(played, watch) == []

@@ -18,11 +18,11 @@ from tests.evidence.hostile.answers import HOSTILE
 from tests.evidence.hostile.bodies import MEBIBYTE, SALE
 from tests.support.oracle import bigquery_tables, postgres_tables
 from tests.support.runs_apart import Outcome, run, run_apart
+from tests.support.waiting import BUSY_SECONDS
 
 AT_ONCE = 16
 """Most of a run is waiting between its attempts."""
 MEMORY = 64 * MEBIBYTE
-LATE_SECONDS = 5.0
 BENIGN = "benign"
 KEPT = "SELECT reason, sum(times_seen)::int FROM etl_rejected_records GROUP BY reason"
 
@@ -77,7 +77,7 @@ def test_a_hostile_answer(name: str, played: dict[str, Future[Played]]) -> None:
     outcome = done.outcome
     more = outcome.peak_bytes - played[BENIGN].result().outcome.peak_bytes
     print(f"{name}: {outcome.code} after {outcome.seconds:.1f} s, {more / MEBIBYTE:+.0f} MiB")
-    assert (outcome.code, outcome.seconds < case.deadline + LATE_SECONDS) == (case.code, True), outcome.detail
+    assert (outcome.code, outcome.seconds < case.deadline + BUSY_SECONDS) == (case.code, True), outcome.detail
     assert case.words in outcome.detail
     assert more <= MEMORY
     if case.code == "success":

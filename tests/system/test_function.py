@@ -637,11 +637,11 @@ def call_and_lose(function: Function) -> None:
 
 def test_sigterm_in_mid_run_gives_the_lease_back(loaded: Testbed) -> None:
     """At once, though the upstream is silent: it is recorded as failed, another may start, the caller hears of it."""
-    loaded.upstream.faults.append(Fault("delay", dataset="ticket_sales", page=4, seconds=10.0))
+    loaded.upstream.faults.append(Fault("delay", dataset="ticket_sales", page=4, seconds=6.0))
     with Function(loaded.env) as doomed, ThreadPoolExecutor(1) as callers:
         answer = callers.submit(doomed.call)
         wait_until(lambda: any(request.fault == "delay" for request in loaded.upstream.requests))
-        silent_until = time.monotonic() + 10.0
+        silent_until = time.monotonic() + 6.0
         listed = loaded.function.call("GET", "/runs").json()["runs"][0]
         assert (listed["status"], listed["finished_at"]) == ("running", None)
         running = listed["run_id"]

@@ -12,6 +12,7 @@ from google.cloud.sql.connector import Connector
 from tests.doubles.certificates import HOUR
 from tests.doubles.cloud_sql import CloudSqlStandIn
 from tests.doubles.postgres import EmbeddedPostgres
+from tests.support.waiting import wait_until
 
 PASSWORD_USER, IAM_USER = "sandy", "fn@veritix-test.iam"
 
@@ -122,6 +123,7 @@ def test_expired_certificates_are_refused(
     with CloudSqlStandIn(postgres, server_lifetime=server, client_lifetime=client) as stand_in:
         with pytest.raises(Exception, match=r"certificate has expired|network error"):
             who_am_i(stand_in, PASSWORD_USER, "dune")
+        wait_until(lambda: bool(stand_in.proxy.failures))
         assert [failure in said for said in stand_in.proxy.failures] == [True]
 
 
