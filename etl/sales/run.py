@@ -402,7 +402,7 @@ class SalesRun:
             updated=slice_.updated,
         )
         self._add(reading.tally)
-        return state, (*around, self._total())
+        return state, self._totals(around)
 
     def _begin_steadily(
         self, query: Query, start: Bookmark | None
@@ -418,7 +418,7 @@ class SalesRun:
             batches = self._pages.read(reading, query, start)
             first += islice(batches, 1)
             after = self._total()
-            if before == after:
+            if before == after or self._is_late():
                 break
         return reading, chain(first, batches), (before, after)
 
@@ -433,6 +433,10 @@ class SalesRun:
             raise changes.refused(since, error) from None
         changes.check(sample.sales, since)
         self._is_honoured = True
+
+    def _totals(self, around: tuple[int | None, int | None]) -> Totals | None:
+        """Those before and after a first page, with the one after the last; None where the time is up before that."""
+        return None if self._is_late() else (*around, self._total())
 
     def _total(self) -> int | None:
         return self._pages.sample().total
@@ -607,12 +611,14 @@ class SalesRun:
             if self._is_up(_PUBLISH_SHARE / 2):
                 return state, None
         state = slice_.commit()
+        if self._is_late():
+            return state, None
         if last is not None and not last.request.is_first:
             slice_ = _Slice(self, state)
             for batch in self._pages.read(self._pages.reading(), start=last):
                 slice_.add(batch.sales)
             state = slice_.commit()
-        return state, (before, after, self._total())
+        return state, self._totals((before, after))
 
     def _settle_missed(self, state: SalesState, sweep: Sweep, totals: Totals) -> tuple[SalesState, int]:
         """Delete the kept sales that the upstream doesn't have any more. Returns how many.
@@ -627,7 +633,7 @@ class SalesRun:
         if number and self._can_look_up():
             gone: list[str] = []
             for sale_id in ids:
-                if self._left(_PUBLISH_SHARE / 2) <= 0:
+                if self._is_late():
                     break  # the next sweep asks for the others
                 lookup = self._pages.find(sale_id)
                 if lookup.is_gone:
@@ -668,6 +674,10 @@ class SalesRun:
     def _left(self, share: float) -> float:
         """Seconds left until so large a share of the run's time is all that remains."""
         return self._deadline.left() - share * self._deadline.seconds
+
+    def _is_late(self) -> bool:
+        """Whether the rest of the time is for publishing alone: the next run may ask what is still to be asked."""
+        return self._left(_PUBLISH_SHARE / 2) <= 0
 
     def _is_up(self, share: float) -> bool:
         """Whether a reading is to stop: only so large a share of the run's time, or of its slices, remains."""

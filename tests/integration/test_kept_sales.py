@@ -91,6 +91,33 @@ def test_the_first_sweep_takes_several_runs(shop: Shop) -> None:
     assert shop.is_right()
 
 
+@pytest.mark.parametrize("left", [16.5, 23.5])
+@pytest.mark.parametrize("query", [PAGINATE, None], ids=["with a query", "without"])
+def test_time_that_runs_out_at_the_end_of_a_sweep(shop: Shop, query: str | None, left: float) -> None:
+    """The run publishes what it may; the next one counts."""
+    if query is None:
+        del shop.env["NEST_API_CHANGED_QUERY"]
+    shop.run()
+    shop.env["ETL_DEADLINE_SECONDS"] = "60"
+    end = shop.now + timedelta(minutes=15, seconds=60)
+
+    def run_late(number: int) -> None:
+        if shop.api.requests[number - 1].page == 6:
+            shop.request_seconds, shop.now = 4.0, max(shop.now, end - timedelta(seconds=left))
+        shop.now += timedelta(seconds=shop.request_seconds)
+
+    shop.request_seconds = 1.0
+    shop.api.before_statements = run_late
+    late = shop.run(sweep=True)
+    assert late.kept_sales is not None
+    assert not late.kept_sales.sweep_ended
+    shop.api.before_statements = lambda _: None
+    after = shop.run()
+    assert after.kept_sales is not None
+    assert (after.kept_sales.sweep_ended, after.completeness["ticket_sales"]) == (True, "proved")
+    assert shop.is_right()
+
+
 @ONLY_POSTGRES
 def test_a_run_that_reads_on_answers_202(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """Over HTTP: 202 with the progress, and 200 once it is published; `sweep` is a parameter."""
