@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from etl.settings import DEADLINE_MARGIN_SECONDS
 from tests.doubles.bigquery import BigQueryEmulator
 from tests.doubles.http_server import Answer, Request, json_answer
 from tests.doubles.http_stand_in import HttpStandIn
@@ -18,7 +19,6 @@ from tests.evidence.hostile.answers import HOSTILE
 from tests.evidence.hostile.bodies import MEBIBYTE, SALE
 from tests.support.oracle import bigquery_tables, postgres_tables
 from tests.support.runs_apart import Outcome, run, run_apart
-from tests.support.waiting import BUSY_SECONDS
 
 AT_ONCE = 16
 """Most of a run is waiting between its attempts."""
@@ -77,7 +77,9 @@ def test_a_hostile_answer(name: str, played: dict[str, Future[Played]]) -> None:
     outcome = done.outcome
     more = outcome.peak_bytes - played[BENIGN].result().outcome.peak_bytes
     print(f"{name}: {outcome.code} after {outcome.seconds:.1f} s, {more / MEBIBYTE:+.0f} MiB")
-    assert (outcome.code, outcome.seconds < case.deadline + BUSY_SECONDS) == (case.code, True), outcome.detail
+    assert (outcome.code, outcome.seconds < case.deadline + DEADLINE_MARGIN_SECONDS) == (case.code, True), (
+        outcome.detail
+    )
     assert case.words in outcome.detail
     assert more <= MEMORY
     if case.code == "success":
