@@ -121,9 +121,9 @@ def test_time_that_runs_out_at_the_end_of_a_sweep(shop: Shop, query: str | None,
 @ONLY_POSTGRES
 def test_a_run_that_reads_on_answers_202(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """Over HTTP: 202 with the progress, and 200 once it is published; `sweep` is a parameter."""
-    shop.api.latency_seconds = 0.5
+    shop.api.latency_seconds = 1.0
     with application_client() as client:
-        for name, value in {**shop.env, "ETL_DEADLINE_SECONDS": "4"}.items():
+        for name, value in {**shop.env, "ETL_DEADLINE_SECONDS": "8"}.items():
             monkeypatch.setenv(name, value)
         first = client.post("/", json={"sweep": True})
         assert (first.status_code, first.json and first.json["status"]) == (202, "reading")

@@ -410,8 +410,8 @@ def test_a_store_that_hangs_is_given_up_at_the_deadline(
         new = wanted_tables(postgres_server, upstream.events, upstream.sales)
         front.fail(HANG, times=3, path="upload/bigquery")
         logged()
-        with takes_at_most(2), pytest.raises(EtlError) as caught:
-            run({**env, "ETL_DEADLINE_SECONDS": "2"})
+        with takes_at_most(4), pytest.raises(EtlError) as caught:
+            run({**env, "ETL_DEADLINE_SECONDS": "4"})  # a busy machine must have loaded PostgreSQL by then
         assert caught.value.code == "deadline_exceeded"
         assert caught.value.details["stores"] == {"postgres": "success", "bigquery": "failed"}
         assert len(logged("BigQuery load failed")) == 1
