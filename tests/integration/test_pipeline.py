@@ -13,7 +13,6 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import pg8000.native
 import pytest
 import sqlalchemy as sa
 from google.cloud.bigquery import Client
@@ -421,7 +420,7 @@ def test_a_store_that_hangs_is_given_up_at_the_deadline(
     assert run(env).status == "success"
     assert bigquery_tables(bigquery_client, bigquery_dataset) == new
 
-    with closing(pg8000.native.Connection("postgres", database=database, unix_sock=str(postgres_server.socket))) as c:
+    with closing(postgres_server.connect(database)) as c:
         c.run("BEGIN")
         c.run("LOCK TABLE daily_ticket_sales IN ACCESS EXCLUSIVE MODE")
         with takes_at_most(2), pytest.raises(EtlError) as caught:
@@ -569,7 +568,7 @@ def test_what_can_not_be_deleted_does_not_fail_a_run(
     monkeypatch.setattr("etl.run.recording.FORGETTING_SECONDS", 0.5)
     run(env)
     logged()
-    with closing(pg8000.native.Connection("postgres", database=database, unix_sock=str(postgres_server.socket))) as c:
+    with closing(postgres_server.connect(database)) as c:
         c.run("BEGIN")
         c.run("LOCK TABLE etl_rejected_records IN ACCESS EXCLUSIVE MODE")
         assert run(env).status == "success"

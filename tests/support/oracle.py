@@ -7,7 +7,6 @@ from datetime import date
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-import pg8000.native
 from google.cloud.bigquery import Client
 
 from tests.doubles.postgres import EmbeddedPostgres
@@ -48,7 +47,7 @@ SELECT event_id, day, sum(quantity)::bigint, sum(amount) FROM sale GROUP BY even
 def wanted_tables(postgres: EmbeddedPostgres, events: Sequence[Any], sales: Sequence[Any], zone: str = "UTC") -> Tables:
     """The two summaries of events and sales as `sample_data` makes them, each id once."""
     parameters = {"events": json.dumps(list(events)), "sales": json.dumps(list(sales)), "zone": zone}
-    with closing(pg8000.native.Connection("postgres", unix_sock=str(postgres.socket), ssl_context=False)) as connection:
+    with closing(postgres.connect()) as connection:
         return Tables(
             [tuple(row) for row in connection.run(_EVENTS_WANTED, **parameters) or ()],
             [tuple(row) for row in connection.run(_DAILY_WANTED, **parameters) or ()],

@@ -93,9 +93,7 @@ class DatabaseUpstream:
 
     def _sql(self, statement: str, **parameters: Any) -> list[Any]:
         if not hasattr(self._local, "connection"):
-            self._local.connection = pg8000.native.Connection(
-                "postgres", database=self._database, unix_sock=str(self._server.socket)
-            )
+            self._local.connection = self._server.connect(self._database)
             self._connections.append(self._local.connection)
         return list(self._local.connection.run(statement, **parameters) or ())
 

@@ -1,8 +1,8 @@
 """The function's tables in an embedded PostgreSQL: brought to a known state before a run, and checked after it."""
 
+from contextlib import closing
 from typing import Any
 
-import pg8000.native
 import sqlalchemy as sa
 
 from etl.load.postgres.load import metadata
@@ -102,8 +102,5 @@ class Tables:
         return {"name": self._schemas[workload.results], "copies": workload.copies}
 
     def _copy(self, table: str, rows: Any) -> None:
-        connection = pg8000.native.Connection("postgres", database=self.database, unix_sock=str(self._postgres.socket))
-        try:
+        with closing(self._postgres.connect(self.database)) as connection:
             connection.run(f"COPY {table} FROM STDIN", stream=rows)
-        finally:
-            connection.close()

@@ -6,7 +6,6 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-import pg8000.native
 import pytest
 import requests
 
@@ -81,14 +80,10 @@ def token_sent_elsewhere(played: Play) -> Iterator[None]:
 
 @contextmanager
 def open_transaction(played: Play) -> Iterator[None]:
-    with closing(pg8000.native.Connection("postgres", **login(played))) as session:
+    bed = played.bench.bed
+    with closing(bed.postgres.connect(bed.database)) as session:
         session.run("BEGIN")
         yield
-
-
-def login(played: Play) -> dict[str, Any]:
-    bed = played.bench.bed
-    return {"database": bed.database, "unix_sock": str(bed.postgres.socket), "ssl_context": False}
 
 
 @contextmanager

@@ -62,9 +62,7 @@ def _refuse(sqlstate: str, message: str) -> Callable[[Play], None]:
 def _session(play: Play) -> pg8000.native.Connection:
     """Somebody else's. It ends with the scenario, also while it waits."""
     bed = play.bench.bed
-    session = pg8000.native.Connection(
-        "postgres", database=bed.database, unix_sock=str(bed.postgres.socket), ssl_context=False
-    )
+    session = bed.postgres.connect(bed.database)
     ((pid,),) = session.run("SELECT pg_backend_pid()") or [(0,)]
     play.undo.callback(lambda: bed.postgres.run(f"SELECT pg_terminate_backend({pid}, 5000)"))
     return session
