@@ -24,12 +24,15 @@ from hcl2.api import loads
 from etl.run.ledger import LEASE_SECONDS
 from etl.settings import ENVIRONMENT, Settings
 from tests import ROOT
+from tests.doubles.processes import Process
 from tests.project.google_provider import RULES, refusals
 from tests.support.markdown import code, commands, options, table
 
 TERRAFORM = ROOT / "terraform"
 DEPLOYED = ("main.py", "requirements.txt", "etl", "terraform")
 TOKEN = "a-token-for-tests"
+HANDSHAKE = re.compile(r"^1\|(\d+)\|(\w+)\|([^|\s]+)\|(\w+)\n", re.MULTILINE)
+"""Where a plugin is to be found, as it says in its first line. Source: go-plugin, "Internals"."""
 
 NOT_DEPLOYED = {
     "NEST_API_TOKEN",  # secrets, which no environment variable of the function holds
@@ -104,41 +107,41 @@ def terraform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terraform]:
     printed = subprocess.run([offline, sys.executable], capture_output=True, text=True, timeout=60, check=True).stdout
     exports = dict(word.split("=", 1) for word in shlex.split(printed) if "=" in word)
     offline_environment = real.environment | exports
-    with running_providers(offline.parent / "bin", offline_environment) as running:
+    logs = tmp_path_factory.mktemp("providers")
+    with running_providers(offline.parent / "bin", offline_environment, logs) as running:
         yield Terraform(root, offline_environment | {"TF_REATTACH_PROVIDERS": running}, real_providers=False)
     Path(exports["TF_CLI_CONFIG_FILE"]).unlink()
 
 
 @contextmanager
-def running_providers(folder: Path, environment: dict[str, str]) -> Iterator[str]:
+def running_providers(programs: Path, environment: dict[str, str], logs: Path) -> Iterator[str]:
     """The providers' stand-ins, as TF_REATTACH_PROVIDERS names them.
 
     Terraform would start each of them some seven times for one run of a test, which was half of its time. Source:
     Terraform documentation, "Debugging Providers".
     """
+
+    def start(name: str) -> dict[str, Any]:
+        log = logs / f"{name}.log"
+        cookie = {"TF_PLUGIN_MAGIC_COOKIE": "started by its user"}
+        command = [programs / f"terraform-provider-{name}"]
+        provider = Process(f"The provider {name}", command, log=log, env=environment | cookie)
+        stack.callback(provider.stop)
+        provider.wait_until(lambda: HANDSHAKE.search(log.read_text()) is not None)
+        [(protocol, network, address, kind)] = HANDSHAKE.findall(log.read_text())
+        return {
+            "Protocol": kind,
+            "ProtocolVersion": int(protocol),
+            "Pid": provider.pid,
+            "Test": True,  # Terraform doesn't end it
+            "Addr": {"Network": network, "String": address},
+        }
+
     [block] = loads((TERRAFORM / "versions.tf").read_text())["terraform"]
-    running: dict[str, Any] = {}
     with ExitStack() as stack:
-        for name in block["required_providers"][0]:
-            provider = stack.enter_context(
-                subprocess.Popen(
-                    [folder / f"terraform-provider-{name}"],
-                    env=environment | {"TF_PLUGIN_MAGIC_COOKIE": "started by its user"},
-                    stdout=subprocess.PIPE,
-                    text=True,
-                )
-            )
-            stack.callback(provider.kill)
-            assert provider.stdout is not None
-            _, protocol, network, address, kind = provider.stdout.readline().strip().split("|")
-            running[f"registry.terraform.io/hashicorp/{name}"] = {
-                "Protocol": kind,
-                "ProtocolVersion": int(protocol),
-                "Pid": provider.pid,
-                "Test": True,  # Terraform doesn't end it
-                "Addr": {"Network": network, "String": address},
-            }
-        yield json.dumps(running)
+        yield json.dumps(
+            {f"registry.terraform.io/hashicorp/{name}": start(name) for name in block["required_providers"][0]}
+        )
 
 
 def run_tests(terraform: Terraform, *arguments: str, root: Path | None = None) -> RunResults:
