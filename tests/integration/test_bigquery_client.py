@@ -18,7 +18,7 @@ from tests.doubles.bigquery import BigQueryEmulator
 from tests.doubles.bigquery_front import BigQueryFront
 from tests.doubles.http_server import Answer, Request, json_answer
 from tests.doubles.http_stand_in import HANG, LOSE_ANSWER
-from tests.support.waiting import BUSY_SECONDS, takes_at_most
+from tests.support.waiting import takes_at_most
 
 PROJECT = "veritix-test"
 
@@ -118,10 +118,12 @@ def test_a_job_that_is_said_to_be_there_and_is_not(front: BigQueryFront) -> None
 def test_a_job_that_never_ends_is_cancelled_at_the_deadline(bigquery_emulator: BigQueryEmulator) -> None:
     """The run gets DeadlineExceededError when its time is up, and the job a `cancel`."""
     with EndlessFront(bigquery_emulator.url) as front:
-        started = time.monotonic()
-        with pytest.raises(DeadlineExceededError, match="veritix-etl-r1-merge"), explained_errors():
+        with (
+            takes_at_most(1, at_least=1),
+            pytest.raises(DeadlineExceededError, match="veritix-etl-r1-merge"),
+            explained_errors(),
+        ):
             jobs_at(front.url, Deadline(1)).query("SELECT 1", step="merge")
-        assert 1 <= time.monotonic() - started < 1 + BUSY_SECONDS
         cancels = [request.path for request in front.log if request.method == "POST"][1:]
         assert cancels == [f"/bigquery/v2/projects/{PROJECT}/jobs/veritix-etl-r1-merge/cancel"]
 
@@ -130,10 +132,13 @@ def test_a_service_that_falls_silent_while_a_job_is_waited_for(front: BigQueryFr
     """The run goes on to its deadline, and no longer: the client's own patience is 2 minutes."""
     front.fail(HANG, times=9, path="/queries/veritix")
     deadline = Deadline(1)
-    started = time.monotonic()
-    with pytest.raises(StoreUnavailableError), explained_errors(), within(deadline):
+    with (
+        takes_at_most(1, at_least=1),
+        pytest.raises(StoreUnavailableError),
+        explained_errors(),
+        within(deadline),
+    ):
         jobs_at(front.url, deadline).query("SELECT 1", step="merge")
-    assert 1 <= time.monotonic() - started < 1 + BUSY_SECONDS
 
 
 def test_a_job_that_cannot_be_cancelled_hides_nothing(

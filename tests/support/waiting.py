@@ -17,9 +17,9 @@ def wait_until(condition: Callable[[], bool], seconds: float = BUSY_SECONDS) -> 
 
 
 @contextmanager
-def takes_at_most(seconds: float) -> Iterator[None]:
-    """Fail where the block takes longer, also on a busy machine."""
+def takes_at_most(seconds: float, *, at_least: float = 0.0) -> Iterator[None]:
+    """Fail where the block takes longer, also on a busy machine, or less."""
     started = time.monotonic()
     yield
     taken = time.monotonic() - started
-    assert taken < seconds + BUSY_SECONDS, f"it took {taken:.1f} s, not {seconds:g} s"
+    assert at_least <= taken < seconds + BUSY_SECONDS, f"it took {taken:.2f} s, not {at_least:g} to {seconds:g} s"

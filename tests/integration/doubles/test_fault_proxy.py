@@ -1,5 +1,6 @@
 """The proxy of the fault suite: what becomes of a request at each fault, on either side of it."""
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -89,10 +90,12 @@ def test_a_trap_may_wait_and_strike_more_than_once(proxy: FaultProxy) -> None:
 def test_work_is_done_before_or_after_a_step(proxy: FaultProxy, part: Part) -> None:
     """Before: the part hasn't heard of it. After: it has, and the client is still to be told."""
     seen: list[int] = []
+    started = time.monotonic()
     for act in (acts.before, acts.after, acts.amid):
         proxy.set(Trap("/meant", act(lambda: seen.append(len(part.log)))))
     assert [ask(proxy) for _ in range(3)] == ["200"] * 3
     assert seen == [0, 2, 3]
+    assert time.monotonic() - started < 1
 
 
 def message(kind: str, body: bytes = b"") -> bytes:
